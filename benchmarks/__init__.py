@@ -1,0 +1,1 @@
+"""Speed and memory, printed with the machine: `make bench`. Never timed tests."""

@@ -1,0 +1,421 @@
+"""Wire records as columns: dataclasses of numpy arrays in, Arrow IPC streams out, and back.
+
+A message is one Arrow IPC stream with one record batch. Its schema metadata names the record, its version and the
+network version, and holds the scalars of the batch; a column whose values are all missing is left out. Missing is NaN.
+Records that are not columns (signals, alerts, dead letters) are in ``citybrain.messages``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from citybrain.errors import BadRecord
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+RECORD_VERSION = 1
+HORIZONS_MIN: tuple[int, ...] = tuple(range(5, 65, 5))
+"""Forecast horizons, minutes after the end of the pane."""
+
+
+class Quality(IntEnum):
+    """What is known of one metric of a reading. No vehicle is not standstill."""
+
+    OK = 0
+    NO_VEHICLE = 1
+    MISSING = 2
+    SOURCE_ERROR = 3
+    IMPLAUSIBLE = 4
+    IMPUTED_BY_SOURCE = 5
+    DERIVED = 6
+    STALE = 7
+
+
+class SpeedKind(IntEnum):
+    """How the source averages speeds."""
+
+    UNKNOWN = 0
+    TIME_MEAN = 1
+    SPACE_MEAN = 2
+
+
+Status = Literal["provisional", "closed", "final"]
+"""A pane is open and published for the screen only, closed (may be revised), or final."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What detectors of one source and one partition saw; without rows it is a heartbeat.
+
+    Attributes
+    ----------
+    network
+        Version of the network whose detector indices are used.
+    source
+        Name of the feed, as in ``city.toml``.
+    received_ms
+        When the feed was received, ms UTC; also the Kafka record time.
+    watermark_ms
+        The feed's clock: the latest ``observed_to`` it has sent to anyone, ms UTC.
+    detector
+        Detector index, shape (n,); all arrays below have that shape.
+    observed_from_ms, observed_to_ms
+        Half-open interval of observation, ms UTC.
+    count_veh, flow_vph
+        Vehicles counted in the interval; flow, veh/h. Over the lanes that the detector covers.
+    speed_kmh
+        Mean speed, km/h.
+    occupancy
+        Share of the interval in which the loop was covered, 0..1.
+    travel_time_s
+        Travel time over the segment, s.
+    speed_kind
+        `SpeedKind` of ``speed_kmh``.
+    quality_flow, quality_speed, quality_occupancy, quality_travel_time
+        `Quality` of each metric.
+    """
+
+    network: str
+    source: str
+    received_ms: int
+    watermark_ms: int
+    detector: IntArray
+    observed_from_ms: LongArray
+    observed_to_ms: LongArray
+    count_veh: FloatArray
+    flow_vph: FloatArray
+    speed_kmh: FloatArray
+    occupancy: FloatArray
+    travel_time_s: FloatArray
+    speed_kind: ByteArray
+    quality_flow: ByteArray
+    quality_speed: ByteArray
+    quality_occupancy: ByteArray
+    quality_travel_time: ByteArray
+
+    def __len__(self) -> int:
+        """Return the number of readings."""
+        return len(self.detector)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentStates:
+    """State of the segments of one partition in one pane; arrays have shape (segments of the partition,).
+
+    Attributes
+    ----------
+    network, partition
+        Version of the network; the partition that owns the segments.
+    pane_start_ms, pane_ms
+        Start of the half-open pane, ms UTC, and its length.
+    version
+        Offset in ``readings`` of the message that caused this result: the newest wins.
+    revision
+        0 for the first close, then counting; -1 for a provisional result.
+    status
+        See `Status`.
+    segment
+        Segment index, ascending.
+    flow_vph, speed_kmh, occupancy, density_veh_km
+        Carriageway flow, space-mean speed, mean occupancy, density; NaN where not observed.
+    travel_time_s, tti, dtp
+        Travel time, travel time index (at least 1), delay time proportion (0..1).
+    vkt_veh_km, vht_veh_h, vht_free_flow_veh_h, delay_veh_h
+        Vehicle-kilometres, vehicle-hours, the same at free flow, and delay, in the pane.
+    vehicles
+        Mean number of vehicles on the segment.
+    coverage
+        Observed share of detector-lanes times time, 0..1; 0 is not observed.
+    level
+        1 (free) to 5 (severe), GB/T 33171; 0 is not known.
+    quality
+        Worst `Quality` that contributed.
+    """
+
+    network: str
+    partition: int
+    pane_start_ms: int
+    pane_ms: int
+    version: int
+    revision: int
+    status: Status
+    segment: IntArray
+    flow_vph: FloatArray
+    speed_kmh: FloatArray
+    occupancy: FloatArray
+    density_veh_km: FloatArray
+    travel_time_s: FloatArray
+    tti: FloatArray
+    dtp: FloatArray
+    vkt_veh_km: FloatArray
+    vht_veh_h: FloatArray
+    vht_free_flow_veh_h: FloatArray
+    delay_veh_h: FloatArray
+    vehicles: FloatArray
+    coverage: FloatArray
+    level: ByteArray
+    quality: ByteArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AreaPartials:
+    """What one partition contributes to every area in one pane: integers, so that sums do not depend on the split.
+
+    Arrays have shape (areas that the partition touches,). Scales are in ``citybrain.units``; lengths in mm.
+
+    Attributes
+    ----------
+    network, partition, pane_start_ms, pane_ms, version, revision, status
+        As in `SegmentStates`.
+    area
+        Row of the area.
+    vkt, vht, vht_free_flow, delay
+        Sums in ``VKT_SCALE`` and ``VHT_SCALE`` units over segments with flow and speed.
+    vehicles
+        Mean number of vehicles, 1e-6 vehicles.
+    length_mm, observed_mm
+        Length of its segments; the same weighted by their coverage.
+    level0_mm .. level5_mm
+        Length by level; level 0 is not known.
+    """
+
+    network: str
+    partition: int
+    pane_start_ms: int
+    pane_ms: int
+    version: int
+    revision: int
+    status: Status
+    area: IntArray
+    vkt: LongArray
+    vht: LongArray
+    vht_free_flow: LongArray
+    delay: LongArray
+    vehicles: LongArray
+    length_mm: LongArray
+    observed_mm: LongArray
+    level0_mm: LongArray
+    level1_mm: LongArray
+    level2_mm: LongArray
+    level3_mm: LongArray
+    level4_mm: LongArray
+    level5_mm: LongArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AreaIndices:
+    """Indices of all areas in one pane, derived from total sums; arrays have shape (areas,).
+
+    Attributes
+    ----------
+    network, pane_start_ms, pane_ms, version, revision, status
+        As in `SegmentStates`; ``version`` is the offset in ``area-partials``.
+    area
+        Row of the area.
+    vkt_veh_km, vht_veh_h, vht_free_flow_veh_h, delay_veh_h
+        Sums over the pane.
+    speed_kmh, tti, dtp, tpi
+        VKT / VHT; max(1, VHT / free-flow VHT); 1 - 1 / TTI; 0..10 from DTP (GB/T 33171 appendix C). NaN without flow.
+    vehicles
+        Mean number of vehicles on the area's segments.
+    coverage
+        Observed share of the length, 0..1.
+    length_km, congested_km
+        Length of all segments; of those at level 3 or worse.
+    level0_km .. level5_km
+        Length by level; level 0 is not known.
+    """
+
+    network: str
+    pane_start_ms: int
+    pane_ms: int
+    version: int
+    revision: int
+    status: Status
+    area: IntArray
+    vkt_veh_km: FloatArray
+    vht_veh_h: FloatArray
+    vht_free_flow_veh_h: FloatArray
+    delay_veh_h: FloatArray
+    speed_kmh: FloatArray
+    tti: FloatArray
+    dtp: FloatArray
+    tpi: FloatArray
+    vehicles: FloatArray
+    coverage: FloatArray
+    length_km: FloatArray
+    congested_km: FloatArray
+    level0_km: FloatArray
+    level1_km: FloatArray
+    level2_km: FloatArray
+    level3_km: FloatArray
+    level4_km: FloatArray
+    level5_km: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecasts:
+    """Speeds ahead for the segments of one partition, made at the close of a pane.
+
+    Attributes
+    ----------
+    network, partition, pane_start_ms, pane_ms, version
+        As in `SegmentStates`; the forecast is made for ``pane_start_ms + pane_ms`` + each of `HORIZONS_MIN`.
+    model
+        Version of the model and of the typical profile that it used.
+    segment
+        Segment index, shape (m,).
+    mean_kmh, q10_kmh, q50_kmh, q90_kmh
+        Forecast speed and its quantiles, shape (m, 12), NaN where nothing is known.
+    p_congested
+        Probability of level 3 or worse, 0..1, shape (m, 12).
+    """
+
+    network: str
+    partition: int
+    pane_start_ms: int
+    pane_ms: int
+    version: int
+    model: str
+    segment: IntArray
+    mean_kmh: npt.NDArray[np.float32]
+    q10_kmh: npt.NDArray[np.float32]
+    q50_kmh: npt.NDArray[np.float32]
+    q90_kmh: npt.NDArray[np.float32]
+    p_congested: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passages:
+    """Vehicles that cameras of one source saw leave; arrays have shape (n,).
+
+    Attributes
+    ----------
+    network, source, received_ms, watermark_ms
+        As in `Readings`.
+    camera
+        Detector index of the camera.
+    passed_ms
+        Instant of the passage, ms UTC.
+    plate
+        Pseudonym: a keyed hash made at the edge, key rotated daily. A raw plate never reaches Kafka.
+    lane, vehicle_class
+        Lane counted from the kerb, 0 unknown; class code, 0 unknown.
+    speed_kmh
+        Spot speed, km/h.
+    """
+
+    network: str
+    source: str
+    received_ms: int
+    watermark_ms: int
+    camera: IntArray
+    passed_ms: LongArray
+    plate: LongArray
+    lane: ByteArray
+    vehicle_class: ByteArray
+    speed_kmh: FloatArray
+
+
+ColumnRecord = Readings | SegmentStates | AreaPartials | AreaIndices | Forecasts | Passages
+R = TypeVar("R", Readings, SegmentStates, AreaPartials, AreaIndices, Forecasts, Passages)
+
+RECORD_NAMES: dict[type[ColumnRecord], str] = {
+    Readings: "readings",
+    SegmentStates: "segment-states",
+    AreaPartials: "area-partials",
+    AreaIndices: "area-indices",
+    Forecasts: "forecasts",
+    Passages: "passages",
+}
+
+_DTYPE: dict[str, npt.DTypeLike] = {
+    "FloatArray": np.float64,
+    "IntArray": np.int32,
+    "LongArray": np.int64,
+    "ByteArray": np.uint8,
+    "npt.NDArray[np.float32]": np.float32,
+}
+_PARSE = {"str": str, "int": int, "Status": str}
+_WIDTH: dict[type[Any], int] = {Forecasts: len(HORIZONS_MIN)}
+
+
+def encode(record: ColumnRecord) -> bytes:
+    """Return the record as an Arrow IPC stream with one batch."""
+    metadata = {"record": RECORD_NAMES[type(record)], "record_version": str(RECORD_VERSION)}
+    arrays: list[pa.Array] = []
+    names: list[str] = []
+    for f in fields(record):
+        value = getattr(record, f.name)
+        if f.type in _PARSE:
+            metadata[f.name] = str(value)
+            continue
+        if value.dtype.kind == "f" and value.ndim == 1 and len(value) and np.isnan(value).all():
+            continue
+        column = pa.array(value.reshape(-1))
+        arrays.append(pa.FixedSizeListArray.from_arrays(column, value.shape[1]) if value.ndim == 2 else column)
+        names.append(f.name)
+    batch = pa.RecordBatch.from_arrays(arrays, names=names).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return cast(bytes, sink.getvalue().to_pybytes())
+
+
+def decode(kind: type[R], value: bytes | memoryview) -> R:
+    """Read one record of the given kind.
+
+    Raises
+    ------
+    BadRecord
+        ``malformed`` if the bytes are no such record, of another version, or a column is missing or ill-typed.
+    """
+    try:
+        with pa.ipc.open_stream(value) as reader:
+            batch = reader.read_next_batch()
+        metadata = {key.decode(): text.decode() for key, text in (batch.schema.metadata or {}).items()}
+    except (pa.ArrowInvalid, OSError, StopIteration, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise BadRecord("malformed", f"no Arrow stream: {error}") from error
+    expected = (RECORD_NAMES[kind], str(RECORD_VERSION))
+    seen = (metadata.get("record"), metadata.get("record_version"))
+    if seen != expected:
+        raise BadRecord("malformed", f"record {seen} seen, {expected} allowed")
+    values: dict[str, Any] = {}
+    for f in fields(kind):
+        if f.type in _PARSE:
+            values[f.name] = _scalar(metadata, f.name, cast(str, f.type))
+        else:
+            values[f.name] = _column(batch, f.name, _DTYPE[cast(str, f.type)], kind)
+    return kind(**values)
+
+
+def _scalar(metadata: dict[str, str], name: str, kind: str) -> str | int:
+    try:
+        return cast(str | int, _PARSE[kind](metadata[name]))
+    except (KeyError, ValueError) as error:
+        raise BadRecord("malformed", f"{name}: {metadata.get(name)!r} seen, {kind} allowed") from error
+
+
+def _column(batch: pa.RecordBatch, name: str, dtype: npt.DTypeLike, kind: type) -> npt.NDArray[Any]:
+    at = batch.schema.get_field_index(name)
+    if at < 0:
+        if np.dtype(dtype) != np.float64:
+            raise BadRecord("malformed", f"column {name} is missing")
+        return np.full(batch.num_rows, np.nan)
+    column = batch.column(at)
+    if column.null_count:
+        raise BadRecord("malformed", f"column {name}: {column.null_count} nulls seen, none allowed (missing is NaN)")
+    two_dimensional = pa.types.is_fixed_size_list(column.type)
+    array = (column.flatten() if two_dimensional else column).to_numpy(zero_copy_only=False)
+    if array.dtype != np.dtype(dtype):
+        raise BadRecord("malformed", f"column {name}: {array.dtype} seen, {np.dtype(dtype)} allowed")
+    return cast("npt.NDArray[Any]", array.reshape(-1, _WIDTH[kind]) if two_dimensional else array)

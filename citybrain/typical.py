@@ -1,0 +1,161 @@
+"""The typical week: what speed, flow and city indices are usual by type of day and quarter of an hour.
+
+Columns in, values for an instant out. It is learnt elsewhere (``models.typical``), shown by the screen and used by the
+forecast. Day types are weekday, Saturday, Sunday (and holidays, where a city names them, later).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from citybrain.errors import ModelError
+
+SmallFloats = npt.NDArray[np.float32]
+
+DAY_TYPES = ("weekday", "saturday", "sunday")
+BINS = 96
+"""Quarters of an hour in a civil day."""
+AREA_METRICS = ("tpi", "delay_veh_h_per_h", "speed_kmh", "vehicles", "congested_km")
+"""Indices of areas that have a typical value; delay is a rate, vehicle-hours per hour."""
+
+
+def day_type_and_bin(instant_ms: int, timezone: str) -> tuple[int, float]:
+    """Return the type of day (index into `DAY_TYPES`) and the place in the day in bins, 0 to 96, by civil time.
+
+    Examples
+    --------
+    >>> day_type_and_bin(1_790_000_000_000, "UTC")  # Monday 2026-09-21 14:13:20
+    (0, 56.888888888888886)
+    """
+    local = datetime.fromtimestamp(instant_ms / 1000, UTC).astimezone(ZoneInfo(timezone))
+    weekday = local.weekday()
+    seconds = local.hour * 3600 + local.minute * 60 + local.second
+    return (0 if weekday < 5 else weekday - 4), seconds / 900
+
+
+@dataclass(frozen=True)
+class Typical:
+    """A typical week of one network; NaN where nothing is known.
+
+    Attributes
+    ----------
+    network
+        Version of the network whose indices it uses.
+    made_of
+        Where it comes from, for the screen: ``simulated`` or ``observed``.
+    n
+        Number of observations behind each cell, shape (3, 96, segments).
+    speed_kmh, speed_sd_kmh, flow_vph
+        Mean speed, its standard deviation between days, mean flow; shape (3, 96, segments).
+    area_mean, area_sd
+        Mean and standard deviation of each of `AREA_METRICS` for every area, shape (5, 3, 96, areas).
+    """
+
+    network: str
+    made_of: str
+    n: SmallFloats
+    speed_kmh: SmallFloats
+    speed_sd_kmh: SmallFloats
+    flow_vph: SmallFloats
+    area_mean: SmallFloats
+    area_sd: SmallFloats
+
+    @cached_property
+    def version(self) -> str:
+        """First 8 hexadecimal digits of the SHA-256 of the content."""
+        digest = hashlib.sha256(self.network.encode())
+        for f in fields(self)[2:]:
+            digest.update(np.ascontiguousarray(getattr(self, f.name)).tobytes())
+        return digest.hexdigest()[:8]
+
+    def segments_at(self, name: str, instant_ms: int, timezone: str) -> SmallFloats:
+        """Return ``speed_kmh``, ``speed_sd_kmh``, ``flow_vph`` or ``n`` of every segment at an instant.
+
+        Between the middles of two bins the values are interpolated; where one is unknown the other stands.
+        """
+        return _between(getattr(self, name), *day_type_and_bin(instant_ms, timezone))
+
+    def area_at(self, metric: str, area: int, instant_ms: int, timezone: str) -> tuple[float, float]:
+        """Return mean and standard deviation of an area's index at an instant; NaN where not known."""
+        at = AREA_METRICS.index(metric)
+        place = day_type_and_bin(instant_ms, timezone)
+        one = slice(area, area + 1)
+        mean = _between(self.area_mean[at][:, :, one], *place)
+        return float(mean[0]), float(_between(self.area_sd[at][:, :, one], *place)[0])
+
+    def save(self, path: Path) -> None:
+        """Write it as one compressed Arrow file: whole tenths for speeds, so that a city's week stays small."""
+        metadata = {"record": "typical", "format": "1", "network": self.network, "made_of": self.made_of}
+        names, columns = [], []
+        for f in fields(self)[2:]:
+            values = getattr(self, f.name)
+            metadata[f"shape.{f.name}"] = ",".join(map(str, values.shape))
+            packed = values.reshape(-1) if f.name.startswith("area") else _pack(values)
+            names.append(f.name)
+            columns.append(pa.array([packed.tolist()], pa.list_(pa.from_numpy_dtype(packed.dtype))))
+        table = pa.table(columns, names=names).replace_schema_metadata(metadata)
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        partial = path.with_suffix(".partial")
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Typical:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing or is no typical week of a known format.
+        """
+        try:
+            with pa.OSFile(str(path), "rb") as source:
+                table = pa.ipc.open_file(source).read_all()
+            meta = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+            if (meta.get("record"), meta.get("format")) != ("typical", "1"):
+                raise ModelError(f"{path}: format {meta.get('format')!r} seen, '1' allowed")
+            values = {}
+            for f in fields(cls)[2:]:
+                flat = table.column(f.name)[0].values.to_numpy(zero_copy_only=False)
+                shape = tuple(int(part) for part in meta[f"shape.{f.name}"].split(","))
+                values[f.name] = flat.reshape(shape) if f.name.startswith("area") else _unpack(flat, shape)
+        except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
+            raise ModelError(f"{path}: cannot be read as a typical week ({error})") from error
+        return cls(meta["network"], meta["made_of"], **values)
+
+
+def _between(cells: SmallFloats, day_type: int, place: float) -> SmallFloats:
+    left = int(np.floor(place - 0.5))
+    share = np.float32(place - 0.5 - left)
+    a, b = cells[day_type, left % BINS], cells[day_type, (left + 1) % BINS]
+    mixed = a * (1 - share) + b * share
+    known: SmallFloats = np.where(np.isnan(a), b, np.where(np.isnan(b), a, mixed)).astype(np.float32)
+    return known
+
+
+_UNKNOWN = np.uint16(65535)
+
+
+def _pack(values: SmallFloats) -> npt.NDArray[np.uint16]:
+    """Whole tenths as differences along time, which compress three times better."""
+    tenths = np.clip(np.round(np.nan_to_num(values, nan=0.0) * 10), 0, 65534).astype(np.uint16)
+    tenths[np.isnan(values)] = _UNKNOWN
+    return np.diff(tenths.reshape(-1, values.shape[-1]), axis=0, prepend=np.uint16(0)).astype(np.uint16).reshape(-1)
+
+
+def _unpack(flat: npt.NDArray[np.uint16], shape: tuple[int, ...]) -> SmallFloats:
+    tenths = np.cumsum(flat.reshape(-1, shape[-1]), axis=0, dtype=np.uint16)
+    values = tenths.astype(np.float32) / np.float32(10)
+    values[tenths == _UNKNOWN] = np.nan
+    return cast(SmallFloats, values.reshape(shape))

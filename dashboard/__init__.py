@@ -1,0 +1,1 @@
+"""Store to eyes: queries, figures, pages, API, live push."""

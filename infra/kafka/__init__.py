@@ -1,0 +1,1 @@
+"""The broker: embedded child process, topics, producers, readers."""

@@ -1,0 +1,1 @@
+"""A scenario to the same wire records as a real feed."""

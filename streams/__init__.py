@@ -1,0 +1,1 @@
+"""Topics to topics and sinks: one module a stage."""

@@ -1,0 +1,80 @@
+"""What a stage is: a pure step over messages, with a state that can be dumped and loaded.
+
+The harness (``streams.harness``, on Faust) and the offline driver (``streams.offline``) run stages; a stage knows
+neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from citybrain.messages import DeadLetter
+from citybrain.topics import TopicName
+from citybrain.wire import Message, Output
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a step returns: messages to send and records refused (counted, and sent to the dead letters)."""
+
+    outputs: Sequence[Output] = ()
+    refused: Sequence[DeadLetter] = ()
+
+
+__all__ = ["NOTHING", "Message", "Output", "Results", "Stage"]
+
+NOTHING = Results()
+S = TypeVar("S")
+
+
+class Stage(Protocol[S]):
+    """A stage. State belongs to one source partition; a step may change it in place.
+
+    `step` is called once for each message in offset order; it raises `BadRecord` before it touches the state, or not
+    at all. Everything that decides is in the message (its offset and record time too), never a wall clock.
+    """
+
+    @property
+    def name(self) -> str:
+        """The stage's verb: module, consumer, metric label and snapshot topic are named by it."""
+        ...
+
+    @property
+    def sources(self) -> tuple[TopicName, ...]:
+        """Topics it reads. More than one only where the stage keeps no state."""
+        ...
+
+    @property
+    def keeps_state(self) -> bool:
+        """True where it has a snapshot topic ``snapshots-<name>``."""
+        ...
+
+    def new(self, partition: int) -> S:
+        """Return the state of a partition that has none."""
+        ...
+
+    def dump(self, state: S) -> bytes:
+        """Return the state as bytes; a function of the log up to now and nothing else."""
+        ...
+
+    def load(self, partition: int, blob: bytes) -> S:
+        """Return the state that was dumped; raises `ConfigError` on another format or network version."""
+        ...
+
+    def step(self, state: S, message: Message) -> Results:
+        """Apply one message."""
+        ...
+
+    def flush(self, state: S) -> Results:
+        """Return what is sent once a checkpoint: revisions, for what replaces."""
+        ...
+
+    def provisional(self, state: S) -> Sequence[Output]:
+        """Return what is shown of open panes since the last call; nothing keeps it."""
+        ...
+
+    async def durable(self) -> None:
+        """Make effects outside Kafka durable, before messages are acknowledged (the stores)."""
+        ...
