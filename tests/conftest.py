@@ -1,4 +1,4 @@
-"""Fixtures for all tests: where the shared data is."""
+"""Fixtures for all tests: where the shared data is, and a real broker (see `tests.broker`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+
+from tests.broker import broker, fresh_topics, jars_folder
+
+__all__ = ["broker", "fresh_topics", "jars_folder", "shared_data"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

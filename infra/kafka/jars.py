@@ -90,8 +90,8 @@ def jars_in(folder: Path, jars: Iterable[Jar] | None = None, console: Console | 
             _fetch_all(absent, folder, Path(scratch), console)
     except (OSError, RuntimeError) as error:
         raise BrokerUnavailable(
-            f"{len(absent)} of {len(wanted)} files of the embedded Kafka cannot be fetched into {folder} ({_first(error)}):"
-            " connect to the internet once, or name a broker with --brokers"
+            f"{len(absent)} of {len(wanted)} files of the embedded Kafka cannot be fetched into {folder}"
+            f" ({_first(error)}): connect to the internet once, or name a broker with --brokers"
         ) from error
     return folder
 
