@@ -8,11 +8,14 @@ import msgspec
 
 from citybrain.errors import BadRecord, Reason
 
-SignalKind = Literal["congestion_expected", "breakdown", "incident"]
+SignalKind = Literal["congestion_expected", "breakdown", "congestion", "incident"]
 AlertKind = Literal["congestion_expected", "congestion", "incident"]
 AlertState = Literal["open", "acknowledged", "resolved"]
 AlertEventType = Literal["alert.opened", "alert.updated", "alert.acknowledged", "alert.resolved"]
 Severity = Literal["critical", "major", "minor"]
+EventKind = Literal["incident", "works", "closure", "report"]
+REPORTS = -1
+"""The partition that `Signals` of reported events name: they belong to no partition of the city."""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +27,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
         Segment index.
     kind
         ``congestion_expected`` (level 3 or worse within ``horizon_min``), ``breakdown`` (it has just broken down and
-        stays so), ``incident`` (it looks like an incident: slow here, free downstream, unlike the typical day).
+        stays so), ``congestion`` (it stays at level 4 or worse; ends above level 3), ``incident`` (it looks like an
+        incident: slow here, free downstream, unlike the typical day; or somebody reported it).
     probability
         0..1.
     speed_kmh, expected_kmh
@@ -33,6 +37,13 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
         Minutes until it is expected; 0 where it is so already.
     reason
         Codes for the text catalogue, strongest first, such as ``below_typical`` or ``queue_downstream``.
+    delay_veh_h
+        Vehicle-hours lost on the segment in the pane; 0 where not known.
+    as_usual
+        True where the typical day is as congested at this time, so that nobody needs to act.
+    event, ended_ms
+        Of a reported event: its id, and when it ended, ms UTC (None while it lasts). The newest word on an event
+        counts, until it ends.
     """
 
     segment: int
@@ -42,12 +53,17 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     expected_kmh: float | None = None
     horizon_min: int = 0
     reason: tuple[str, ...] = ()
+    delay_veh_h: float = 0.0
+    as_usual: bool = False
+    event: str = ""
+    ended_ms: int | None = None
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """All signals of one partition in one pane; empty ones are sent too, so that time passes in the log.
 
-    ``version`` is the offset in ``segment-states`` that caused it.
+    ``version`` is the offset in ``segment-states`` that caused it. Reported events come as partition `REPORTS`, with
+    the event's offset as version, and do not move time.
     """
 
     network: str
@@ -87,7 +103,10 @@ class AlertEvent(msgspec.Struct, frozen=True, kw_only=True):
     started_ms, detected_ms, updated_ms, resolved_ms
         Event times, ms UTC: first signal; opened; this step; end (None while open).
     reason
-        Codes as in `Signal`.
+        Codes as in `Signal`, strongest first; of a resolved alert why it ended: ``cleared``, ``came_true``,
+        ``passed``, ``merged``.
+    follows
+        The alert that this one came out of (expected congestion that came true) or went into (merged); empty if none.
     """
 
     network: str
@@ -108,6 +127,46 @@ class AlertEvent(msgspec.Struct, frozen=True, kw_only=True):
     updated_ms: int
     resolved_ms: int | None = None
     reason: tuple[str, ...] = ()
+    follows: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something on the road that somebody reported; a newer version replaces the older.
+
+    Attributes
+    ----------
+    id, version
+        The source's name of the event; counts its changes.
+    kind
+        ``incident``, ``works``, ``closure`` or ``report`` (by a citizen, not confirmed).
+    segment
+        The operator's segment id; empty where only the position is known.
+    longitude, latitude
+        Position, degrees WGS 84; None where only the segment is known.
+    started_ms, ended_ms
+        Event times, ms UTC; the end is None while it lasts.
+    lanes_closed
+        Number of lanes closed.
+    severity
+        As the source sees it.
+    source
+        Name of the sender.
+    code
+        What happened, as a code of the text catalogue such as ``accident``; empty where not told.
+    """
+
+    id: str
+    kind: EventKind
+    started_ms: int
+    version: int = 1
+    segment: str = ""
+    longitude: float | None = None
+    latitude: float | None = None
+    ended_ms: int | None = None
+    lanes_closed: int = 0
+    severity: Severity = "minor"
+    source: str = ""
+    code: str = ""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
