@@ -1,0 +1,34 @@
+"""Structured logs: one event name plus fields a line, on standard error or in a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def configure_logs(*, verbose: bool = False, to: TextIO | None = None) -> None:
+    """Send our events and the libraries' warnings to ``to`` (standard error by default), one line each."""
+    stream = to or sys.stderr
+    human = stream.isatty()
+    steps: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer(),
+    ]
+    structlog.configure(
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter('{"event": "library", "logger": "%(name)s", "message": "%(message)s"}'))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # Clients say every reconnect at ERROR; the state is on the screen and in the metrics.
+    for name in ("aiokafka", "kafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)

@@ -1,0 +1,117 @@
+"""What commands share: the CITY argument, its options, and how a city is opened. Words in, settings out."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from citybrain.cityfile import load_city
+from citybrain.clock import epoch_ms
+from citybrain.errors import BrokerUnavailable, ConfigError
+from citybrain.settings import CitySettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def city_argument(command: F) -> F:
+    """Add ``CITY`` and ``--data``."""
+    command = click.option(
+        "--data",
+        "data_folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where broker, stores and archive live; default: .citybrain-data in the city folder.",
+    )(command)
+    return click.argument("city", type=click.Path(path_type=Path))(command)
+
+
+def brokers_option(command: F) -> F:
+    """Add ``--brokers``."""
+    return click.option("--brokers", metavar="HOST:PORT", help="Kafka elsewhere; default: the city's embedded broker.")(
+        command
+    )
+
+
+def open_city(folder: Path, data_folder: Path | None, *, real_time: bool = False) -> CitySettings:
+    """Return the city's settings; with ``real_time`` its simulated feeds follow the wall clock.
+
+    Raises
+    ------
+    ConfigError
+        If the folder or its ``city.toml`` is wrong, or the data folder cannot be made.
+    """
+    city = load_city(folder, data_folder=data_folder)
+    try:
+        city.data_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{city.data_folder}: the data folder cannot be made ({error.strerror})") from error
+    if real_time:
+        city = replace(city, simulated=tuple(replace(feed, speed=1.0, start="") for feed in city.simulated))
+    return city
+
+
+def refuse_other_than_loopback(host: str) -> None:
+    """Raise `ConfigError` unless ``host`` is this machine only: there is no access control yet."""
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise ConfigError(f"--host {host}: no such address ({error})") from error
+    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        raise ConfigError(f"--host {host} seen, 127.0.0.1 or ::1 allowed: there is no access control yet")
+
+
+def refuse_port_in_use(host: str, port: int) -> None:
+    """Raise `ConfigError` if nothing can listen at ``port``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name != "nt":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"port {port} is in use ({error.strerror}): choose another one with --port") from error
+
+
+def brokers_of(city: CitySettings, brokers: str | None) -> str:
+    """Return the address of the brokers: as told, or of the embedded one that runs for this city.
+
+    Raises
+    ------
+    BrokerUnavailable
+        If none was told and none runs.
+    """
+    if brokers:
+        return brokers
+    from infra.kafka.broker import running_in
+
+    running = running_in(city.broker_folder)
+    if running is None:
+        raise BrokerUnavailable(
+            f"no broker: none runs for {city.name} (start `citybrain up {city.folder}`, or name one with --brokers)"
+        )
+    return running.address
+
+
+def instant_ms(text: str, timezone: str) -> int:
+    """Read an instant, ms UTC: ISO date or time, in the city's zone unless it names one.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such text.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"time {text!r} seen, such as 2026-04-02 or 2026-04-02T07:30 allowed") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(timezone))
+    return epoch_ms(moment.astimezone(UTC))
