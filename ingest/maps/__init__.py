@@ -1,0 +1,1 @@
+"""Maps and tables in, road networks out; nothing here runs while traffic is measured."""
