@@ -10,22 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from citybrain.messages import DeadLetter
+from citybrain.errors import BadRecord
+from citybrain.messages import DeadLetter, encode_json
 from citybrain.topics import TopicName
 from citybrain.wire import Message, Output
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a step returns: messages to send and records refused (counted, and sent to the dead letters)."""
+    """What a step returns: messages to send and records refused (counted, and sent to the dead letters).
+
+    ``read`` is a source and how many of its readings were counted, for the metrics.
+    """
 
     outputs: Sequence[Output] = ()
     refused: Sequence[DeadLetter] = ()
+    read: tuple[str, int] | None = None
 
 
-__all__ = ["NOTHING", "Message", "Output", "Results", "Stage"]
+__all__ = ["NOTHING", "Message", "Output", "Results", "Stage", "letter", "refusal"]
 
 NOTHING = Results()
+_LONGEST = 300
 S = TypeVar("S")
 
 
@@ -78,3 +84,24 @@ class Stage(Protocol[S]):
     async def durable(self) -> None:
         """Make effects outside Kafka durable, before messages are acknowledged (the stores)."""
         ...
+
+
+def refusal(stage: str, message: Message, error: BadRecord) -> DeadLetter:
+    """Return the dead letter of a message that a stage refused as a whole."""
+    return DeadLetter(
+        reason=error.reason,
+        detail=error.detail[:_LONGEST],
+        stage=stage,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        source=message.key.decode(errors="replace") if message.topic == "readings" else "",
+        record_ms=message.record_ms,
+        count=1,
+        excerpt=message.value[:_LONGEST].decode("ascii", errors="replace")[:_LONGEST],
+    )
+
+
+def letter(refused: DeadLetter) -> Output:
+    """Return a dead letter as the message to send."""
+    return Output("dead-letters", 0, refused.reason.encode(), encode_json(refused), refused.record_ms)
