@@ -153,7 +153,7 @@ def _areas(network: Network, laid: Plane) -> list[dict[str, object]]:
         level = AREA_LEVELS[areas.level[area]]
         of = segments.district if level == "district" else segments.street
         within = np.ones(len(segments), dtype=bool) if level == "city" else of == area
-        x, y = laid.middle[within].mean(axis=0) if within.any() else (0.0, 0.0)
+        x, y = laid.middle[within].mean(axis=0).tolist() if within.any() else (0.0, 0.0)
         parent = int(areas.parent[area])
         name = str(areas.name[area])
         rows.append({"id": str(areas.id[area]), "name": name, "level": level, "parent": parent, "x": x, "y": y})
