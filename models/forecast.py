@@ -169,7 +169,7 @@ class ForecastModel:
         """Return the share of a deviation that is left after each horizon, 0..1, shape (12,)."""
         prior = KEEP_NOW * np.exp(-self._horizons / FADE_MIN)
         share = (memory.xy + KEEP_WEIGHT * prior) / (memory.xx + KEEP_WEIGHT)
-        return np.clip(share, 0.0, 1.0).astype(np.float32)
+        return cast(Small, np.clip(share, 0.0, 1.0).astype(np.float32))
 
     def _typical(self, instant_ms: int) -> Small:
         assert self.usual is not None, "asked for typical speeds without a typical week"

@@ -102,16 +102,16 @@ def shrunk(typical: Typical, segments: npt.NDArray[np.int32], days: SmallFloats)
     days
         Number of days behind each cell, shape (3, 96, m).
     """
-    speed = typical.speed_kmh[:, :, segments]
-    keep = (days / (days + 1)).astype(np.float32)
+    part = of_segments(typical, segments)
+    speed, keep = part.speed_kmh, (days / (days + 1)).astype(np.float32)
     mean = _nanmean(speed.astype(np.float64), axis=1)[:, None, :].astype(np.float32)
-    return replace(
-        typical,
-        n=typical.n[:, :, segments],
-        speed_kmh=mean + keep * (speed - mean),
-        speed_sd_kmh=typical.speed_sd_kmh[:, :, segments],
-        flow_vph=typical.flow_vph[:, :, segments],
-    )
+    return replace(part, speed_kmh=mean + keep * (speed - mean))
+
+
+def of_segments(typical: Typical, segments: npt.NDArray[np.int32]) -> Typical:
+    """Return the week of some segments only; areas stay."""
+    names = ("n", "speed_kmh", "speed_sd_kmh", "flow_vph")
+    return replace(typical, **{name: getattr(typical, name)[:, :, segments] for name in names})
 
 
 def assembled(network: str, made_of: str, n: Array, cells: list[Array], area_mean: Array, area_sd: Array) -> Typical:
