@@ -74,19 +74,27 @@ def load_city(folder: Path, *, data_folder: Path | None = None) -> CitySettings:
     path = folder / CITY_FILE
     try:
         text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{folder}: no readable {CITY_FILE} seen, a city folder that holds one allowed") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: byte {error.object[error.start]:#x} at {error.start} seen, UTF-8 allowed"
         ) from error
+    return parse_city(text, folder, data_folder=data_folder)
+
+
+def parse_city(text: str, folder: Path, *, data_folder: Path | None = None) -> CitySettings:
+    """Return the settings that ``text`` makes as the ``city.toml`` of ``folder``; see `load_city`."""
+    folder = folder.resolve()
+    path = folder / CITY_FILE
+    try:
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax_error(path, text, error)) from error
     reader = _Reader(path, key_lines(text))
     settings = reader.city(data, folder, (data_folder or folder / ".citybrain-data").resolve())
     if reader.errors or settings is None:
-        raise ConfigError("\n".join(text for _, text in sorted(reader.errors)))
+        raise ConfigError("\n".join(error for _, error in sorted(reader.errors)))
     return settings
 
 

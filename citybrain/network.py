@@ -178,8 +178,10 @@ class Network:
         table = pa.table({name: pa.array([row[0].tolist()], pa.list_(row[0].type)) for name, row in rows.items()})
         table = table.replace_schema_metadata(metadata)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        partial = path.with_suffix(".partial")
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
             writer.write_table(table)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Network:
@@ -199,14 +201,17 @@ class Network:
         if metadata.get("format") != "1":
             raise ConfigError(f"{path}: network format {metadata.get('format')!r} seen, '1' allowed")
         column = {name: _to_numpy(table.column(name)[0].values) for name in table.column_names}
-        return cls(
-            Segments(**{f.name: column[f"segments.{f.name}"] for f in fields(Segments)}),
-            Detectors(**{f.name: column[f"detectors.{f.name}"] for f in fields(Detectors)}),
-            Areas(**{f.name: column[f"areas.{f.name}"] for f in fields(Areas)}),
-            column["lon_lat"].reshape(-1, 2),
-            metadata["attribution"],
-            metadata["areas_regular"] == "1",
-        )
+        try:
+            return cls(
+                Segments(**{f.name: column[f"segments.{f.name}"] for f in fields(Segments)}),
+                Detectors(**{f.name: column[f"detectors.{f.name}"] for f in fields(Detectors)}),
+                Areas(**{f.name: column[f"areas.{f.name}"] for f in fields(Areas)}),
+                column["lon_lat"].reshape(-1, 2),
+                metadata["attribution"],
+                metadata["areas_regular"] == "1",
+            )
+        except KeyError as error:
+            raise ConfigError(f"{path}: no column {error} seen, a whole road network allowed") from error
 
 
 def _columns(network: Network) -> dict[str, npt.NDArray[np.generic]]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import shapely
 
 from citybrain.errors import ConfigError
-from citybrain.network import ROAD_CLASSES, Detectors, IntArray, Network, Segments
-from ingest.maps.areas import Division, areas_of, by_compass
+from citybrain.network import ROAD_CLASSES, Detectors, FloatArray, IntArray, Network, Segments
+from ingest.maps.areas import Division, areas_of, by_compass, by_stretch
 from ingest.maps.links import M_PER_DEGREE, Link
 from ingest.maps.partition import bisected
 
@@ -46,8 +46,18 @@ class BuildOptions:
     attribution: str = ""
 
 
-def network_of(links: Sequence[Link], options: BuildOptions) -> Network:
-    """Return the network of links that lie on a map; segments of a partition follow one another.
+def network_of(links: Sequence[Link], options: BuildOptions, along_km: FloatArray | None = None) -> Network:
+    """Return the network of links; segments of a partition follow one another.
+
+    Parameters
+    ----------
+    links
+        Links in any order.
+    options
+        What the network is to be made like.
+    along_km
+        Where the middle of each link lies along the road, shape (n,), for links without a map; their districts are
+        stretches of that road.
 
     Raises
     ------
@@ -56,11 +66,12 @@ def network_of(links: Sequence[Link], options: BuildOptions) -> Network:
     """
     if len(links) < max(1, options.partitions):
         raise ConfigError(f"{len(links)} segments seen for {options.partitions} partitions, at least one each allowed")
-    partition = bisected(_metres(_middles(links)), options.partitions)
+    places = _metres(_middles(links)) if along_km is None else np.stack([along_km * 1000, 0 * along_km], axis=1)
+    partition = bisected(places, options.partitions)
     order = np.argsort(partition, kind="stable")
     links = [links[at] for at in order.tolist()]
     lines = [_simplified(link.points, options.tolerance_m) for link in links]
-    division = options.divide(_middles(links))
+    division = options.divide(_middles(links)) if along_km is None else by_stretch(along_km[order])
     road = np.array([link.road for link in links], dtype=np.str_)
     length = np.array([link.length_km for link in links])
     areas, district, street = areas_of(options.city, division, road, length)
@@ -95,21 +106,21 @@ def _nodes(links: Sequence[Link]) -> dict[str, IntArray]:
 
 def _middles(links: Sequence[Link]) -> Places:
     """Return the place half-way along each link, degrees, shape (n, 2)."""
-    lines: npt.NDArray[np.object_] = shapely.linestrings(
-        np.concatenate([link.points for link in links]),
-        indices=np.repeat(np.arange(len(links)), [len(link.points) for link in links]),
-    )
-    return np.asarray(shapely.get_coordinates(shapely.line_interpolate_point(lines, 0.5, normalized=True)))
+    lines = [shapely.LineString(link.points) for link in links]
+    return np.array([line.interpolate(0.5, normalized=True).coords[0] for line in lines], dtype=np.float64)
 
 
 def _metres(lon_lat: Places) -> Places:
-    squeeze = np.cos(np.radians(lon_lat[:, 1].mean()))
-    return (lon_lat - lon_lat.mean(axis=0)) * M_PER_DEGREE * np.array([squeeze, 1.0])
+    squeeze = float(np.cos(np.radians(lon_lat[:, 1].mean())))
+    metres: Places = (lon_lat - lon_lat.mean(axis=0)) * M_PER_DEGREE * np.array([squeeze, 1.0])
+    return metres
 
 
 def _simplified(points: Places, tolerance_m: float) -> Places:
     """Return a line that keeps its ends and stays within the tolerance (Douglas-Peucker)."""
+    if np.isnan(points).any():
+        return points
     scale = M_PER_DEGREE * np.array([np.cos(np.radians(points[0, 1])), 1.0])
-    line = shapely.linestrings((points - points[0]) * scale)
-    simple: Places = shapely.get_coordinates(shapely.simplify(line, tolerance_m)) / scale + points[0]
+    line = shapely.LineString((points - points[0]) * scale).simplify(tolerance_m)
+    simple: Places = np.array(line.coords) / scale + points[0]
     return simple

@@ -1,19 +1,27 @@
-"""Segments in, detectors out, for a map that has none: loops by class of road, cameras along a corridor."""
+"""Segments in, detectors out: those of a list, or for a map that has none loops by class and cameras on a corridor."""
 
 from __future__ import annotations
 
+import csv
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import shapely
 
+from citybrain.errors import ConfigError
 from citybrain.network import Detectors
-from ingest.maps.links import Link
+from ingest.maps.links import M_PER_DEGREE, Link, Points
 
 LOOP_SHARE = {"motorway": 1.0, "trunk": 1.0, "primary": 0.98, "secondary": 0.95, "tertiary": 0.75, "link": 0.75}
 """Share of the segments of a class that get a loop; half of any other class do."""
 CAMERA_GAP_KM = 0.35
 """Cameras along a corridor are at least so far apart."""
+SNAP_M = 50.0
+"""A detector of a list may lie so far from its road."""
 
 _Row = tuple[str, int, float, int, str]
 
@@ -43,6 +51,86 @@ def placed(links: Sequence[Link], rng: np.random.Generator, *, cameras: int = 24
     for number, at in enumerate(_camera_segments(links, cameras), start=1):
         rows.append((f"C{number:03d}", at, round(links[at].length_km * 1000, 1), links[at].lanes, "camera"))
     return _table(rows)
+
+
+def snapped(path: Path, links: Sequence[Link]) -> tuple[Detectors, list[str]]:
+    """Put the detectors of a CSV onto the nearest links.
+
+    Columns ``id,lon,lat``; where they are there also ``bearing`` (degrees clockwise from north, driving direction),
+    ``lanes`` (else all of the road's) and ``kind`` (else ``loop``). Without a bearing a detector of a two-way road
+    goes to the direction on whose right side it lies.
+
+    Returns
+    -------
+    tuple[Detectors, list[str]]
+        The detectors, and in plain words those that lie further than `SNAP_M` from any road and are left out.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read so.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            listed = [(row, float(row["lon"]), float(row["lat"])) for row in csv.DictReader(lines)]
+            bearings = [float(row.get("bearing") or math.nan) for row, _, _ in listed]
+            lanes = [int(row.get("lanes") or 0) for row, _, _ in listed]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: {error!r} seen, a CSV with columns id,lon,lat allowed") from error
+    roads = _Roads.of(links)
+    rows: list[_Row] = []
+    far: list[str] = []
+    for (row, lon, lat), bearing, count in zip(listed, bearings, lanes, strict=True):
+        at, position_m, distance_m = roads.nearest(lon, lat, bearing)
+        if distance_m > SNAP_M:
+            far.append(f"detector {row['id']} is left out: {distance_m:.0f} m from a road seen, {SNAP_M:g} m allowed")
+            continue
+        kind = row.get("kind") or "loop"
+        position = min(position_m, links[at].length_km * 1000)
+        rows.append((row["id"], at, round(position, 1), min(count or links[at].lanes, links[at].lanes), kind))
+    return _table(rows), far
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Roads:
+    """Lines of the links in metres, in a search tree."""
+
+    lines: list[shapely.LineString]
+    tree: shapely.STRtree
+    origin: Points
+    scale: Points
+
+    @classmethod
+    def of(cls, links: Sequence[Link]) -> _Roads:
+        origin = links[0].points[0]
+        scale = M_PER_DEGREE * np.array([np.cos(np.radians(origin[1])), 1.0])
+        lines = [shapely.LineString((link.points - origin) * scale) for link in links]
+        return cls(lines, shapely.STRtree(lines), origin, scale)
+
+    def nearest(self, lon: float, lat: float, bearing: float) -> tuple[int, float, float]:
+        """Return the link, metres from its start and metres from the road, best by distance and direction."""
+        east, north = (np.array([lon, lat]) - self.origin) * self.scale
+        place = shapely.Point(east, north)
+        near = self.tree.query(place, predicate="dwithin", distance=SNAP_M).tolist()
+        if not near:
+            return 0, 0.0, float(place.distance(self.lines[int(self.tree.nearest(place))]))
+        return min((self._fit(at, place, bearing) for at in near), key=lambda fit: fit[0])[1]
+
+    def _fit(self, at: int, place: shapely.Point, bearing: float) -> tuple[float, tuple[int, float, float]]:
+        """Return how badly a link fits, and what `nearest` returns of it: a wrong direction is as bad as 30 m."""
+        line = self.lines[at]
+        along = line.project(place)
+        before, after = line.interpolate(max(along - 5, 0)), line.interpolate(min(along + 5, line.length))
+        ahead = np.array([after.x - before.x, after.y - before.y])
+        if math.isnan(bearing):
+            aside = np.array([place.x - before.x, place.y - before.y])
+            wrong = float(ahead[0] * aside[1] - ahead[1] * aside[0] > 0)  # the place lies to the left
+            wrong *= 0.1  # tells two directions apart, not two roads
+        else:
+            wanted = np.array([math.sin(math.radians(bearing)), math.cos(math.radians(bearing))])
+            wrong = (1 - float(ahead @ wanted) / max(float(np.hypot(*ahead)), 1e-9)) / 2
+        distance = float(line.distance(place))
+        return distance + 30 * wrong, (at, float(along), distance)
 
 
 def _table(rows: Sequence[_Row]) -> Detectors:

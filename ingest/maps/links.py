@@ -132,7 +132,8 @@ def largest_part(links: Sequence[Link]) -> list[Link]:
 def without_stubs(links: Sequence[Link], *, shorter_than_km: float = 0.015) -> list[Link]:
     """Make one node of the two ends of a very short link, such as the few metres between two carriageways.
 
-    Motorways and their ramps keep theirs, since there a merged node would open a way that does not exist.
+    Motorways and trunks keep theirs, since there a merged node would open a way that does not exist; ramps lose those
+    of half that length.
     """
     parent: dict[int, int] = {}
 
@@ -142,7 +143,7 @@ def without_stubs(links: Sequence[Link], *, shorter_than_km: float = 0.015) -> l
         return node
 
     def is_stub(link: Link) -> bool:
-        return link.length_km < shorter_than_km and link.road_class not in ("motorway", "trunk", "link")
+        return link.length_km < shorter_than_km * (0.5 if link.road_class == "link" else 1.0)
 
     fast = {n for link in links if link.road_class in ("motorway", "trunk") for n in (link.from_node, link.to_node)}
     place: dict[int, Points] = {}

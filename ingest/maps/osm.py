@@ -51,6 +51,8 @@ def read_ways(
     ConfigError
         If the file is missing or is no OpenStreetMap file.
     """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file seen, a readable OpenStreetMap file (.osm, .osm.pbf) allowed")
     wanted = frozenset(classes)
     ways: list[Way] = []
     try:
