@@ -1,0 +1,517 @@
+"""The store on one DuckDB file: result records in, frames and arrays out (`infra.stores.protocol.Store`).
+
+Rows are appended in time order; a revision deletes the rows of its pane and appends its own. Segments are rolled up to
+five minutes as soon as such a bin is over, and again when a revision comes. It serves one process: DuckDB lets no other
+one open the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from citybrain.errors import ConfigError, StoreRefused
+from citybrain.indices import GBT_33171_LEVEL_BREAKS
+from citybrain.network import IntArray, Network
+from citybrain.records import HORIZONS_MIN, AreaIndices, Forecasts, SegmentStates, decode, encode
+from citybrain.topics import DAY_MS
+from infra.stores import schema
+from infra.stores.duckfile import insert
+from infra.stores.packing import AREAS, Packing, state_packing
+from infra.stores.protocol import Batch
+from infra.stores.sums import SUMS, added, means, sums_of_states
+from infra.stores.typicals import AreaWeek, SegmentWeek, quarters
+
+LIVE = 0
+R = TypeVar("R", SegmentStates, AreaIndices, Forecasts)
+MS_PER_MIN = 60_000
+
+
+class DuckStore:
+    """Time series of one city in a DuckDB file. Thread-safe; a write is durable when it returns.
+
+    Parameters
+    ----------
+    path
+        The file. One that was made for another network or pane is set aside under another name, never mixed.
+    network
+        Network whose segment indices and areas are stored.
+    pane_ms
+        Length of the city's panes, ms.
+    level_breaks
+        Speed ratios that end levels 1..4, for means over longer bins.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be opened, such as when another process holds it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        network: Network,
+        *,
+        pane_ms: int,
+        level_breaks: Sequence[float] = GBT_33171_LEVEL_BREAKS,
+    ) -> None:
+        self._network, self._pane_ms, self._level_breaks = network, pane_ms, tuple(level_breaks)
+        self._bin_ms = bin_length_ms(pane_ms)
+        self._states = state_packing(network, pane_ms)
+        self._street_level = np.flatnonzero(network.areas.level == 2)
+        self._file = schema.opened(path, network.version, pane_ms, self._states, AREAS)
+        self._run_ids: dict[str, int] = {name: at for at, name in self._file.rows("SELECT id, name FROM runs")}
+        [(newest,)] = self._file.rows("SELECT coalesce(max(write_id), 0) FROM state_panes")
+        [(newest_areas,)] = self._file.rows("SELECT coalesce(max(write_id), 0) FROM area_panes")
+        [(self._states_from_ms,)] = self._file.rows("SELECT states_from_ms FROM about")
+        self._write_id: int = max(newest, newest_areas)
+        self._newest: dict[int, int] = dict(self._file.rows("SELECT run, max(write_id) FROM state_panes GROUP BY run"))
+
+    # Writing
+
+    def write(self, batch: Batch, *, run: str = "") -> None:
+        """Upsert by (run, partition, pane), newest version wins: see `infra.stores.protocol.Store`."""
+        self._check(batch, run)
+        states = _newest_of(batch.states, lambda state: (state.partition, state.pane_start_ms))
+        areas = _newest_of(batch.areas, lambda area: (0, area.pane_start_ms))
+        forecasts = _newest_forecasts(batch.forecasts)
+        with self._file.transaction() as writer:
+            run_id = self._run_id(writer, run)
+            newest = self._write_states(writer, run_id, states)
+            self._write_areas(writer, run_id, areas)
+            self._write_forecasts(writer, run_id, forecasts)
+        self._run_ids[run] = run_id
+        if newest:
+            self._newest[run_id] = newest
+
+    def _check(self, batch: Batch, run: str) -> None:
+        oldest = min((state.pane_start_ms for state in batch.states if not run), default=self._states_from_ms)
+        if oldest < self._states_from_ms:
+            raise StoreRefused(
+                f"pane at {oldest} seen, from {self._states_from_ms} on allowed: older states are deleted (retention)"
+            )
+        for state in batch.states:
+            self._check_record(state, state.segment, len(self._network.segments))
+        for area in batch.areas:
+            self._check_record(area, area.area, len(self._network.areas))
+        for forecast in batch.forecasts:
+            self._check_record(forecast, forecast.segment, len(self._network.segments))
+
+    def _check_record(self, record: SegmentStates | AreaIndices | Forecasts, rows: IntArray, limit: int) -> None:
+        if record.network != self._network.version:
+            raise StoreRefused(f"network {record.network!r} seen, {self._network.version!r} allowed")
+        if record.pane_ms != self._pane_ms or record.pane_start_ms % self._pane_ms:
+            raise StoreRefused(
+                f"pane of {record.pane_ms} ms at {record.pane_start_ms} seen, multiples of {self._pane_ms} allowed"
+            )
+        if len(rows) and (rows.min() < 0 or rows.max() >= limit):
+            raise StoreRefused(f"rows {rows.min()} to {rows.max()} seen, 0 to {limit - 1} allowed")
+
+    def _run_id(self, writer: duckdb.DuckDBPyConnection, run: str) -> int:
+        if run in self._run_ids:
+            return self._run_ids[run]
+        run_id = max(self._run_ids.values()) + 1
+        writer.execute("INSERT INTO runs VALUES (?, ?)", [run_id, run])
+        return run_id
+
+    def _write_states(self, writer: duckdb.DuckDBPyConnection, run: int, states: list[SegmentStates]) -> int:
+        """Return the newest write id, 0 where nothing was new."""
+        fresh = self._fresh(writer, "state", run, states)
+        if not fresh:
+            return 0
+        sizes = [len(state.segment) for state in fresh]
+        panes = self._panes(run, fresh)
+        insert(writer, "state_panes", panes | {"partition": [state.partition for state in fresh]})
+        keys = {name: np.repeat(np.array(panes[name]), sizes) for name in ("run", "write_id", "pane_start_ms")}
+        keys["partition"] = np.repeat([state.partition for state in fresh], sizes)
+        insert(writer, "states", keys | self._states.pack(fresh))
+        for partition in sorted({state.partition for state in fresh}):
+            touched = {state.pane_start_ms for state in fresh if state.partition == partition}
+            self._roll(writer, run, partition, touched)
+        return self._write_id
+
+    def _write_areas(self, writer: duckdb.DuckDBPyConnection, run: int, areas: list[AreaIndices]) -> None:
+        fresh = self._fresh(writer, "area", run, areas)
+        if not fresh:
+            return
+        panes = self._panes(run, fresh)
+        insert(writer, "area_panes", panes)
+        sizes = [len(area.area) for area in fresh]
+        keys = {name: np.repeat(np.array(panes[name]), sizes) for name in ("run", "write_id", "pane_start_ms")}
+        rows = pa.table(keys | AREAS.pack(fresh))
+        street = np.isin(rows.column("area").to_numpy(), self._street_level)
+        for table, chosen in (("city_areas", ~street), ("street_areas", street)):
+            if chosen.any():
+                part = rows.filter(pa.array(chosen))
+                insert(writer, table, dict(zip(part.column_names, part.columns, strict=True)))
+
+    def _write_forecasts(self, writer: duckdb.DuckDBPyConnection, run: int, forecasts: list[Forecasts]) -> None:
+        for forecast in forecasts:
+            place = [run, forecast.partition]
+            order = (forecast.pane_start_ms, forecast.version)
+            known = writer.execute(
+                "SELECT pane_start_ms, version FROM forecasts WHERE run = ? AND partition = ?", place
+            ).fetchall()
+            if not known or known[0] < order:
+                # Only the newest is kept: a city's forecasts of one minute are as large as its states of an hour.
+                writer.execute("DELETE FROM forecasts WHERE run = ? AND partition = ?", place)
+                writer.execute("INSERT INTO forecasts VALUES (?, ?, ?, ?, ?)", [*place, *order, encode(forecast)])
+
+    def _fresh(self, writer: duckdb.DuckDBPyConnection, kind: str, run: int, records: list[R]) -> list[R]:
+        """Return the records that are newer than what is stored, whose rows are deleted."""
+        if not records:
+            return []
+        starts = [record.pane_start_ms for record in records]
+        partition = "partition" if kind == "state" else "0"
+        known = {
+            (row[0], row[1]): (row[2], row[3])
+            for row in writer.execute(
+                f"SELECT {partition}, pane_start_ms, version, write_id FROM {kind}_panes"  # noqa: S608
+                " WHERE run = ? AND pane_start_ms BETWEEN ? AND ?",
+                [run, min(starts), max(starts)],
+            ).fetchall()
+        }
+        fresh, replaced = [], []
+        for record in records:
+            version, write_id = known.get((getattr(record, "partition", 0), record.pane_start_ms), (-1, None))
+            if record.version > version:
+                fresh.append(record)
+                replaced += [] if write_id is None else [write_id]
+        if replaced:
+            for table in schema.TABLES_OF[kind]:
+                writer.execute(
+                    f"DELETE FROM {table} WHERE pane_start_ms BETWEEN ? AND ? AND list_contains(?, write_id)",  # noqa: S608
+                    [min(starts), max(starts), replaced],
+                )
+        return fresh
+
+    def _panes(self, run: int, records: Sequence[SegmentStates | AreaIndices]) -> dict[str, list[Any]]:
+        first = self._write_id + 1
+        self._write_id += len(records)
+        return {
+            "run": [run] * len(records),
+            "write_id": list(range(first, first + len(records))),
+            "pane_start_ms": [record.pane_start_ms for record in records],
+            "version": [record.version for record in records],
+            "revision": [record.revision for record in records],
+            "status": [record.status for record in records],
+        }
+
+    def _roll(self, writer: duckdb.DuckDBPyConnection, run: int, partition: int, touched: set[int]) -> None:
+        """Make the bins that are over, and those that changed, from their panes."""
+        known = writer.execute("SELECT end_ms FROM rolled WHERE run = ? AND partition = ?", [run, partition]).fetchall()
+        old_end: int = known[0][0] if known else min(touched) // self._bin_ms * self._bin_ms
+        end = max(old_end, (max(touched) + self._pane_ms) // self._bin_ms * self._bin_ms)
+        changed = sorted({pane // self._bin_ms * self._bin_ms for pane in touched if pane < old_end})
+        first = min([*changed, old_end])
+        if not known:
+            writer.execute("INSERT INTO rolled VALUES (?, ?, ?)", [run, partition, end])
+        if end == old_end and not changed:
+            return
+        if changed:
+            writer.execute(
+                "DELETE FROM segment_5min WHERE run = ? AND partition = ? AND list_contains(?, time_start_ms)",
+                [run, partition, changed],
+            )
+        rows = writer.sql(
+            "SELECT * FROM states WHERE run = ? AND partition = ? AND pane_start_ms >= ? AND pane_start_ms < ?"
+            " AND (pane_start_ms >= ? OR list_contains(?, pane_start_ms // ? * ?))",
+            params=[run, partition, first, end, old_end, changed, self._bin_ms, self._bin_ms],
+        ).to_arrow_table()
+        if rows.num_rows:
+            sums = sums_of_states(self._states.unpack(rows), rows.column("pane_start_ms").to_numpy(), self._bin_ms)
+            columns = {name: sums[name].to_numpy() for name in ("time_start_ms", "segment", *SUMS, "quality")}
+            keys = {"run": np.full(len(sums), run), "partition": np.full(len(sums), partition)}
+            insert(writer, "segment_5min", keys | columns)
+        writer.execute("UPDATE rolled SET end_ms = ? WHERE run = ? AND partition = ?", [end, run, partition])
+
+    # Newest
+
+    def latest_states(self, *, run: str = "") -> list[SegmentStates]:
+        """Return the newest closed pane of each partition."""
+        return self._read_states(
+            "SELECT * FROM state_panes WHERE run = ?"
+            " QUALIFY row_number() OVER (PARTITION BY partition ORDER BY pane_start_ms DESC) = 1 ORDER BY partition",
+            [self._run_ids.get(run, -1)],
+        )
+
+    def changes_since(self, write_id: int, *, run: str = "") -> tuple[int, list[SegmentStates]]:
+        """Return states written after ``write_id`` and the id to ask with next; (0 asks for what is newest)."""
+        run_id = self._run_ids.get(run, -1)
+        newest = self._newest.get(run_id, 0)
+        if newest <= write_id:
+            return write_id, []
+        if write_id == 0:
+            return newest, self.latest_states(run=run)
+        return newest, self._read_states(
+            "SELECT * FROM state_panes WHERE run = ? AND write_id > ? AND write_id <= ? ORDER BY write_id",
+            [run_id, write_id, newest],
+        )
+
+    def _read_states(self, panes_sql: str, parameters: list[int]) -> list[SegmentStates]:
+        # One statement, so that panes and rows are of one commit.
+        table = self._file.query(
+            f"WITH panes AS ({panes_sql}) SELECT panes.version, panes.revision, panes.status, states.* FROM states"  # noqa: S608
+            " JOIN panes USING (write_id)"
+            " WHERE states.pane_start_ms >= (SELECT min(pane_start_ms) FROM panes)"
+            " AND states.write_id >= (SELECT min(write_id) FROM panes)"
+            " ORDER BY write_id, segment",
+            parameters,
+        )
+        rows = self._states.unpack(table)
+        write_ids = table.column("write_id").to_numpy()
+        starts = np.flatnonzero(np.diff(write_ids, prepend=-1))
+        found = []
+        for first, last in zip(starts, np.append(starts, len(write_ids))[1:], strict=True):
+            pane: dict[str, Any] = {name: table.column(name)[int(first)].as_py() for name in schema.STATE_SCALARS}
+            columns: dict[str, Any] = {name: values[first:last] for name, values in rows.items()}
+            found.append(SegmentStates(network=self._network.version, pane_ms=self._pane_ms, **pane, **columns))
+        return found
+
+    def latest_areas(self, *, run: str = "") -> AreaIndices | None:
+        """Return the newest pane of area indices."""
+        run_id = self._run_ids.get(run, -1)
+        newest = self._file.rows(
+            "SELECT pane_start_ms, version, revision, status, write_id FROM area_panes WHERE run = ?"
+            " ORDER BY pane_start_ms DESC LIMIT 1",
+            [run_id],
+        )
+        if not newest:
+            return None
+        *scalars, write_id = newest[0]
+        table = pa.concat_tables(
+            self._file.query(
+                f"SELECT * FROM {name} WHERE pane_start_ms = ? AND write_id = ?",  # noqa: S608
+                [scalars[0], write_id],
+            )
+            for name in schema.TABLES_OF["area"][1:]
+        ).sort_by("area")
+        pane: dict[str, Any] = dict(zip(("pane_start_ms", "version", "revision", "status"), scalars, strict=True))
+        columns: dict[str, Any] = dict(AREAS.unpack(table))
+        return AreaIndices(network=self._network.version, pane_ms=self._pane_ms, **pane, **columns)
+
+    def latest_forecasts(self, *, run: str = "") -> list[Forecasts]:
+        """Return the newest forecasts of each partition."""
+        rows = self._file.rows(
+            "SELECT value FROM forecasts WHERE run = ? ORDER BY partition", [self._run_ids.get(run, -1)]
+        )
+        return [decode(Forecasts, value) for (value,) in rows]
+
+    def forecast_of(self, segment: int, *, run: str = "") -> pd.DataFrame:
+        """Return the newest forecast of one segment by horizon."""
+        names = ("mean_kmh", "q10_kmh", "q50_kmh", "q90_kmh", "p_congested")
+        partition = int(self._network.segments.partition[segment])
+        rows = self._file.rows(
+            "SELECT value FROM forecasts WHERE run = ? AND partition = ?", [self._run_ids.get(run, -1), partition]
+        )
+        frame = pd.DataFrame({"time_ms": np.zeros(0, np.int64), "horizon_min": np.zeros(0, np.int64)})
+        for (value,) in rows:
+            forecast = decode(Forecasts, value)
+            at = np.flatnonzero(forecast.segment == segment)
+            horizons = np.repeat(HORIZONS_MIN, len(at))
+            made_ms = forecast.pane_start_ms + forecast.pane_ms
+            frame = pd.DataFrame({"time_ms": made_ms + horizons * MS_PER_MIN, "horizon_min": horizons})
+            for name in names:
+                frame[name] = getattr(forecast, name)[at].reshape(-1).astype(np.float64)
+        return frame.reindex(columns=["time_ms", "horizon_min", *names])
+
+    # History
+
+    def states(self, from_ms: int, to_ms: int, *, run: str = "") -> pd.DataFrame:
+        """Return all segments' states by pane, segment."""
+        return self._frame("states", self._states, from_ms, to_ms, run)
+
+    def areas(self, from_ms: int, to_ms: int, *, area: int | None = None, run: str = "") -> pd.DataFrame:
+        """Return area indices by pane, area."""
+        if area is not None:
+            table = "street_areas" if area in self._street_level else "city_areas"
+            return self._frame(table, AREAS, from_ms, to_ms, run, f" AND area = {int(area)}")
+        both = "(SELECT * FROM city_areas UNION ALL SELECT * FROM street_areas)"
+        return self._frame(both, AREAS, from_ms, to_ms, run)
+
+    def _frame(self, table: str, packing: Packing, from_ms: int, to_ms: int, run: str, where: str = "") -> pd.DataFrame:
+        rows = self._file.query(
+            f"SELECT * FROM {table} WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?{where}"  # noqa: S608
+            f" ORDER BY pane_start_ms, {packing.index}",
+            [self._run_ids.get(run, -1), from_ms, to_ms],
+        )
+        return pd.DataFrame({"time_start_ms": rows.column("pane_start_ms").to_numpy(), **packing.unpack(rows)})
+
+    def series(
+        self, segment: int, from_ms: int, to_ms: int, *, step_ms: int | None = None, run: str = ""
+    ) -> pd.DataFrame:
+        """Return one segment's panes, or means over ``step_ms`` recomputed from sums."""
+        if step_ms is None:
+            return self._frame("states", self._states, from_ms, to_ms, run, f" AND segment = {int(segment)}")
+        return self._means(self._sums([segment], from_ms, to_ms, step_ms, run))
+
+    def heatmap(self, segments: list[int], from_ms: int, to_ms: int, *, step_ms: int, run: str = "") -> pd.DataFrame:
+        """Return speed_kmh by time_start_ms (index) and segment (columns, in the given order)."""
+        frame = self._means(self._sums(segments, from_ms, to_ms, step_ms, run))
+        wide = frame.pivot_table(index="time_start_ms", columns="segment", values="speed_kmh", dropna=False)
+        return wide.reindex(columns=pd.Index(segments, name="segment"))
+
+    def ranking(self, from_ms: int, to_ms: int, *, limit: int = 20, run: str = "") -> pd.DataFrame:
+        """Return the segments with most delay: segment, delay_veh_h, speed_kmh, tti, level."""
+        sums = self._sums(None, from_ms, to_ms, None, run)
+        frame = self._means(sums)[["segment", "delay_veh_h", "speed_kmh", "tti", "level"]]
+        delayed = frame[frame["delay_veh_h"] > 0]
+        return (
+            delayed.sort_values(["delay_veh_h", "segment"], ascending=[False, True]).head(limit).reset_index(drop=True)
+        )
+
+    def _means(self, sums: pd.DataFrame) -> pd.DataFrame:
+        return means(sums, self._network, self._pane_ms, self._level_breaks)
+
+    def _sums(
+        self, segments: Sequence[int] | None, from_ms: int, to_ms: int, step_ms: int | None, run: str
+    ) -> pd.DataFrame:
+        """Return sums by step and segment: of bins where they lie inside a step and are over, of panes elsewhere.
+
+        ``step_ms`` None is one step over all of it.
+        """
+        if step_ms is not None and (step_ms <= 0 or step_ms % self._pane_ms):
+            raise ValueError(f"step_ms: {step_ms} seen, a multiple of the pane of {self._pane_ms} allowed")
+        run_id = self._run_ids.get(run, -1)
+        chosen = "" if segments is None else f" AND segment IN ({', '.join(str(int(at)) for at in segments) or 'NULL'})"
+        first, last = -(-from_ms // self._bin_ms) * self._bin_ms, to_ms // self._bin_ms * self._bin_ms
+        if last <= first or (step_ms is not None and step_ms % self._bin_ms):
+            first = last = to_ms  # no bin fits: panes only
+        step = f"time_start_ms // {step_ms} * {step_ms}" if step_ms else f"{int(from_ms)}"
+        rolled = self._file.query(
+            f"SELECT CAST({step} AS BIGINT) AS time_start_ms, segment,"  # noqa: S608
+            f" {', '.join(f'sum({name}) AS {name}' for name in SUMS)}, max(quality) AS quality FROM segment_5min"
+            f" WHERE run = ? AND time_start_ms >= ? AND time_start_ms < ?{chosen} GROUP BY ALL",
+            [run_id, first, last],
+        )
+        # A partition's panes from `rolled.end_ms` on are in no bin yet.
+        panes = self._file.query(
+            f"SELECT states.* FROM states LEFT JOIN rolled USING (run, partition)"  # noqa: S608
+            f" WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?{chosen}"
+            " AND (pane_start_ms < ? OR pane_start_ms >= least(?, rolled.end_ms))",
+            [run_id, from_ms, to_ms, first, last],
+        )
+        starts = panes.column("pane_start_ms").to_numpy()
+        if step_ms is None:
+            starts = np.full_like(starts, from_ms)
+        loose = sums_of_states(self._states.unpack(panes), starts, step_ms or 1)
+        parts = [part for part in (rolled.to_pandas(), loose) if len(part)]
+        return added(pd.concat(parts)) if parts else loose
+
+    # What is usual
+
+    def typical(self, *, timezone: str, before_ms: int, days: int = 28) -> pd.DataFrame:
+        """Return by segment, day_type and 15-min bin: n, speed_kmh, speed_sd_kmh, flow_vph."""
+        week = SegmentWeek(len(self._network.segments))
+        for day in self._days(before_ms, days):
+            week.add(
+                self._file.query(
+                    "SELECT segment, time_start_ms // 900000 AS quarter, sum(flow_panes) AS flow_panes,"
+                    " sum(flow_vph) AS flow_vph, sum(speed_panes) AS speed_panes, sum(pace_h_per_km) AS pace_h_per_km,"
+                    " sum(vkt_veh_km) AS vkt_veh_km, sum(vht_veh_h) AS vht_veh_h FROM segment_5min"
+                    " WHERE run = 0 AND time_start_ms >= ? AND time_start_ms < ? GROUP BY ALL",
+                    day,
+                ),
+                quarters(*day, timezone),
+            )
+        return week.frame()
+
+    def typical_areas(self, *, timezone: str, before_ms: int, days: int = 28) -> pd.DataFrame:
+        """Return per area, day_type and 15-min bin: n, mean and ``_sd`` of each of the areas' usual indices."""
+        week = AreaWeek(len(self._network.areas), self._pane_ms)
+        for day in self._days(before_ms, days):
+            for table in schema.TABLES_OF["area"][1:]:
+                week.add(
+                    self._file.query(
+                        "SELECT area, pane_start_ms // 900000 AS quarter, count(*) AS panes,"  # noqa: S608
+                        " sum(vkt_veh_km) AS vkt_veh_km, sum(vht_veh_h) AS vht_veh_h,"
+                        " sum(vht_free_flow_veh_h) AS vht_free_flow_veh_h, sum(delay_veh_h) AS delay_veh_h,"
+                        " sum(vehicles) AS vehicles, sum(level3_km + level4_km + level5_km) AS congested_km"
+                        f" FROM {table} WHERE run = 0 AND pane_start_ms >= ? AND pane_start_ms < ? GROUP BY ALL",
+                        day,
+                    ),
+                    quarters(*day, timezone),
+                )
+        return week.frame()
+
+    def _days(self, before_ms: int, days: int) -> Iterable[tuple[int, int]]:
+        """Cut the window into days, so that a month of a large city needs the memory of one day."""
+        return [(before_ms - (at + 1) * DAY_MS, before_ms - at * DAY_MS) for at in reversed(range(days))]
+
+    # Runs, upkeep
+
+    def runs(self) -> list[str]:
+        """Return the replay runs it holds."""
+        return sorted(name for name in self._run_ids if name)
+
+    def delete_run(self, run: str) -> None:
+        """Forget a replay run."""
+        run_id = self._run_ids.get(run)
+        if not run or run_id is None:
+            return
+        with self._file.transaction() as writer:
+            for table in (*schema.TABLES_OF["state"], *schema.TABLES_OF["area"], *schema.ROLLED, "forecasts"):
+                writer.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])  # noqa: S608
+            writer.execute("DELETE FROM runs WHERE id = ?", [run_id])
+        del self._run_ids[run]
+        self._newest.pop(run_id, None)
+
+    def retain(self, days: int, *, rollup_days: int = 400) -> None:
+        """Delete live states older than ``days`` before the newest pane; bins and areas after ``rollup_days``."""
+        if not 1 <= days <= rollup_days:
+            raise ConfigError(f"retention: {days} days seen, 1 to {rollup_days} allowed")
+        [(newest,)] = self._file.rows("SELECT max(pane_start_ms) FROM state_panes WHERE run = 0")
+        if newest is None:
+            return
+        # Whole bins: one whose panes are partly gone could not be made again.
+        cuts = {
+            "states": (newest - days * DAY_MS) // self._bin_ms * self._bin_ms,
+            "rollups": newest - rollup_days * DAY_MS,
+        }
+        with self._file.transaction() as writer:
+            writer.execute("UPDATE about SET states_from_ms = greatest(states_from_ms, ?)", [cuts["states"]])
+            for table, column, kept in schema.RETAINED:
+                writer.execute(f"DELETE FROM {table} WHERE run = 0 AND {column} < ?", [cuts[kept]])  # noqa: S608
+        self._states_from_ms = max(self._states_from_ms, cuts["states"])
+
+    def close(self) -> None:
+        """Flush and let go of the file."""
+        self._file.close()
+
+
+def bin_length_ms(pane_ms: int) -> int:
+    """Return the length of the rolled-up bins: five minutes, or the next longer that whole panes fill.
+
+    Examples
+    --------
+    >>> bin_length_ms(60_000), bin_length_ms(120_000), bin_length_ms(900_000)
+    (300000, 360000, 900000)
+    """
+    return next(
+        pane_ms * count
+        for count in range(1, 3601)
+        if pane_ms * count >= 5 * MS_PER_MIN and 60 * MS_PER_MIN % (pane_ms * count) == 0
+    )
+
+
+def _newest_of(records: list[R], key: Callable[[R], tuple[int, int]]) -> list[R]:
+    """Return the newest version of each key, in the order of time."""
+    newest: dict[tuple[int, int], R] = {}
+    for record in records:
+        known = newest.get(key(record))
+        if known is None or record.version > known.version:
+            newest[key(record)] = record
+    return sorted(newest.values(), key=lambda record: (record.pane_start_ms, key(record)))
+
+
+def _newest_forecasts(records: list[Forecasts]) -> list[Forecasts]:
+    newest: dict[int, Forecasts] = {}
+    for record in sorted(records, key=lambda record: (record.pane_start_ms, record.version)):
+        newest[record.partition] = record
+    return [newest[partition] for partition in sorted(newest)]
