@@ -1,0 +1,139 @@
+// What is coming up, and what is worst now: messages of kinds `coming` and `ranking` in, rows out.
+
+import { reasons, roadName } from "./alerts.js";
+import { h, isRead, keyed, setAttribute, setText } from "./dom.js";
+import { minuteTime, number, t } from "./text.js";
+
+const HIGH = 0.7;
+const MIDDLE = 0.5;
+
+/** Keep the rows' order while the list is read: those that are still there stay where they are, new ones come last. */
+function steady(container, rows, key) {
+  if (!isRead(container) || !container.children.length) return rows;
+  const place = new Map([...container.children].map((el, at) => [el.dataset.key, at]));
+  const rank = (row) => place.get(String(key(row))) ?? Infinity;
+  return [...rows].sort((a, b) => rank(a) - rank(b) || 0);
+}
+
+const emptyState = (name) => h("div", { class: "empty", "data-name": name }, h("strong"), h("p"));
+
+function fillEmpty(el, show, name) {
+  el.hidden = !show;
+  setText(el.children[0], t(`${name}.none`));
+  setText(el.children[1], t(`${name}.none_hint`));
+}
+
+export class Coming {
+  constructor(panel, onPick) {
+    this.onPick = onPick;
+    this.list = h("ol", { class: "coming" });
+    this.empty = emptyState("coming");
+    panel.querySelector(".body").append(this.list, this.empty);
+  }
+
+  show(message) {
+    const rows = message?.rows ?? [];
+    const key = (row) => row.segment;
+    keyed(this.list, steady(this.list, rows, key), key, () => this.row(), (el, row) => this.fill(el, row));
+    fillEmpty(this.empty, !rows.length, "coming");
+  }
+
+  row() {
+    const name = h("button", { type: "button", class: "title", on: { click: () => this.onPick(el.row) } });
+    const bar = h("span", { class: "bar", "aria-hidden": "true" }, h("span"));
+    const el = h("li", {}, h("div", { class: "line" }, name, bar, h("span", { class: "share" })), h("p"));
+    return el;
+  }
+
+  fill(el, row) {
+    el.row = row;
+    const percent = number(100 * row.probability);
+    setText(el.querySelector(".title"), roadName(row));
+    setAttribute(el.querySelector(".title"), "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
+    el.querySelector(".bar span").style.transform = `scaleX(${Math.min(1, row.probability)})`;
+    setAttribute(el, "data-weight", row.probability >= HIGH ? "high" : row.probability >= MIDDLE ? "middle" : "low");
+    setText(el.querySelector(".share"), `${percent} %`);
+    setAttribute(el.querySelector(".share"), "title", t("coming.probability", { p: percent }));
+    const parts = [t("coming.within", { min: row.horizon_min })];
+    if (typeof row.speed_kmh === "number" && typeof row.expected_kmh === "number")
+      parts.push(t("coming.speed", { speed: number(row.speed_kmh), expected: number(row.expected_kmh) }));
+    parts.push(...reasons(row).slice(0, 2));
+    setText(el.querySelector("p"), parts.join(t("list.separator")));
+  }
+}
+
+const COLUMNS = ["number", "road", "delay", "speed", "tti", "since"];
+
+export class Ranking {
+  constructor(panel, onPick, onNear) {
+    this.onPick = onPick;
+    this.onNear = onNear;
+    const head = h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", class: name, "data-text": `ranking.${name}` })));
+    this.rows = h("tbody");
+    this.table = h("table", { id: "ranking-table", "aria-labelledby": "ranking-title" }, h("thead", {}, head), this.rows);
+    this.empty = emptyState("ranking");
+    this.body = panel.querySelector(".body");
+    this.note = panel.querySelector(".note");
+    this.body.append(this.table, this.empty);
+    this.message = null;
+    this.selected = -1;
+    new ResizeObserver(() => this.fitRows()).observe(this.body);
+  }
+
+  show(message) {
+    this.message = message;
+    const rows = message?.rows ?? [];
+    const key = (row) => row.segment;
+    const ordered = steady(this.rows, rows, key);
+    keyed(this.rows, ordered, key, () => this.row(), (el, row) => this.fill(el, row, ordered.indexOf(row) + 1));
+    this.table.hidden = !rows.length;
+    fillEmpty(this.empty, !rows.length, "ranking");
+    setText(this.note, message?.time_ms ? minuteTime(message.time_ms) : "");
+    this.fitRows();
+  }
+
+  row() {
+    const pick = () => this.onPick(el.row);
+    const on = {
+      click: pick,
+      keydown: (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), pick()),
+      pointerenter: () => this.onNear(el.row.segments ?? [el.row.segment]),
+      pointerleave: () => this.onNear([]),
+    };
+    const el = h("tr", { tabindex: 0, on }, ...COLUMNS.map((name) => h("td", { class: name })));
+    return el;
+  }
+
+  fill(el, row, place) {
+    el.row = row;
+    const dash = (value, text) => (typeof value === "number" ? text(value) : "–");
+    const texts = [
+      String(place),
+      roadName(row),
+      dash(row.delay_veh_h_per_h, (value) => number(value, value < 10 ? 1 : 0)),
+      dash(row.speed_kmh, (value) => `${number(value)} ${t("unit.kmh")}`),
+      dash(row.tti, (value) => number(value, 1)),
+      row.since_ms ? minuteTime(row.since_ms) : "–",
+    ];
+    texts.forEach((text, at) => setText(el.children[at], text));
+    setAttribute(el.children[1], "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
+    setAttribute(el, "data-level", row.level);
+    setAttribute(el, "aria-label", `${roadName(row)}, ${t(`level.${row.level}`)}`);
+    setAttribute(el, "aria-selected", (row.segments ?? []).includes(this.selected) ? "true" : null);
+  }
+
+  select(segment) {
+    this.selected = segment;
+    if (this.message) this.show(this.message);
+  }
+
+  /** Only whole rows: what does not fit is left out rather than cut. */
+  fitRows() {
+    const first = this.rows.firstElementChild;
+    if (!first) return;
+    const room = this.body.clientHeight - this.table.tHead.offsetHeight;
+    const fits = Math.max(1, Math.floor(room / (first.offsetHeight || 1)));
+    [...this.rows.children].forEach((el, at) => (el.hidden = at >= fits && el !== document.activeElement));
+  }
+}
+
