@@ -6,7 +6,7 @@ Links in, links out. What a link becomes (areas, partitions, detectors) is `inge
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,11 +158,11 @@ def without_stubs(links: Sequence[Link], *, shorter_than_km: float = 0.015) -> l
     return [_moored(link, place) for link in kept if link.from_node != link.to_node]
 
 
-def cut_long(links: Iterable[Link], *, longest_km: float, first_free_node: int) -> list[Link]:
+def cut_long(links: Sequence[Link], *, longest_km: float) -> list[Link]:
     """Cut links longer than ``longest_km`` into equal pieces; both directions share the new nodes."""
     pieces: list[Link] = []
     between: dict[tuple[int, int, int, float], list[int]] = {}
-    free = first_free_node
+    free = max((max(link.from_node, link.to_node) for link in links), default=0) + 1
     for link in links:
         count = int(np.ceil(link.length_km / longest_km))
         if count < 2:

@@ -19,7 +19,17 @@ import osmium
 from citybrain.errors import ConfigError
 from citybrain.units import KMH_PER_MPH
 from ingest.maps.defaults import DEFAULTS, road_class
-from ingest.maps.links import Link, Points, Progress, contracted, largest_part, length_km, silent, without_stubs
+from ingest.maps.links import (
+    Link,
+    Points,
+    Progress,
+    contracted,
+    cut_long,
+    largest_part,
+    length_km,
+    silent,
+    without_stubs,
+)
 
 ATTRIBUTION = "© OpenStreetMap contributors, ODbL"
 MINOR_CLASSES = ("residential", "unclassified", "living_street")
@@ -90,6 +100,7 @@ def imported(
     classes: Iterable[str] = MAIN_CLASSES,
     bounds: Bounds | None = None,
     short_km: float = 0.03,
+    longest_km: float = 1.0,
     progress: Progress = silent,
 ) -> list[Link]:
     """Read the connected main roads of an OpenStreetMap file, cut where any road for cars joins them.
@@ -105,8 +116,8 @@ def imported(
     links = largest_part(links_of((way for way in every if way.tags["highway"] in main), junctions))
     progress("joining links", 0, 1)
     for _ in range(2):  # stubs that become one node leave others that can be joined
-        links = contracted(without_stubs(links), junctions=junctions, short_km=short_km)
-    links = largest_part(links)
+        links = contracted(without_stubs(links), junctions=junctions, short_km=short_km, longest_km=longest_km)
+    links = cut_long(largest_part(links), longest_km=longest_km)
     progress("joining links", 1, 1)
     if not links:
         raise ConfigError(f"{path}: no connected road seen, roads of class {', '.join(sorted(main))} allowed")
