@@ -159,7 +159,9 @@ def judge(memory: RoadMemory, pane: Pane, downstream: Small) -> Found:
     breakdown = memory.broken_min < FRESH_MIN
     as_usual = memory.fast >= pane.usual - np.float32(USUAL_MARGIN)
     probability = _incident_probability(memory, pane, downstream)
-    looks_so = (congested | breakdown) & ~as_usual & (probability >= 0.5)
+    # A queue that goes on downstream has its cause there.
+    head = ~(downstream < FREE)
+    looks_so = (congested | breakdown) & ~as_usual & head & (probability >= 0.5)
     memory.incident_run = np.where(looks_so, memory.incident_run + 1, np.float32(0)).astype(np.float32)
     return Found(congested, breakdown, memory.incident_run >= SUSTAIN, as_usual, probability)
 

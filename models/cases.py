@@ -65,7 +65,7 @@ class Case(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Connected segments with their signals, head first."""
+    """Connected segments with their signals, head first; ``length_km`` of those that are measured to be slow."""
 
     kind: AlertKind
     signals: tuple[Signal, ...]
@@ -203,7 +203,9 @@ class Casebook:
             return (-sure, inside, -signal.delay_veh_h, signal.segment)
 
         ordered = tuple(sorted(signals, key=head_first))
-        return Group(kind, ordered, self.length_km(members))
+        # A report alone, of which nobody is sure, has no length and so opens nothing.
+        measured = [s.segment for s in signals if not (s.kind == "incident" and s.event)]
+        return Group(kind, ordered, self.length_km(measured))
 
 
 @dataclass(slots=True)
@@ -335,17 +337,15 @@ def _split(signals: Iterable[Signal]) -> tuple[list[Signal], list[Signal]]:
 
 
 def _stronger(a: Signal, b: Signal) -> Signal:
-    """One signal of two of the same segment: the incident, with what the other measured."""
-    cause, measured = (
-        (a, b) if (a.kind == "incident", a.probability) >= (b.kind == "incident", b.probability) else (b, a)
-    )
+    """One signal of two of the same segment: the sure incident, else what is measured; with what the other adds."""
+    cause, other = sorted((a, b), key=lambda s: (s.kind == "incident" and s.probability >= SURE, s.probability))[::-1]
     return msgspec.structs.replace(
         cause,
-        speed_kmh=cause.speed_kmh if cause.speed_kmh is not None else measured.speed_kmh,
-        expected_kmh=cause.expected_kmh if cause.expected_kmh is not None else measured.expected_kmh,
-        delay_veh_h=max(cause.delay_veh_h, measured.delay_veh_h),
-        reason=tuple(dict.fromkeys((*cause.reason, *measured.reason))),
-        event=cause.event or measured.event,
+        speed_kmh=cause.speed_kmh if cause.speed_kmh is not None else other.speed_kmh,
+        expected_kmh=cause.expected_kmh if cause.expected_kmh is not None else other.expected_kmh,
+        delay_veh_h=max(cause.delay_veh_h, other.delay_veh_h),
+        reason=tuple(dict.fromkeys((*cause.reason, *other.reason))),
+        event=cause.event or other.event,
     )
 
 
