@@ -1,0 +1,341 @@
+"""The traffic itself: links and a day's trips in, single vehicles moved second by second, cumulative counts out.
+
+A link transmission model that keeps vehicles apart. It is Newell's theory in the vehicles' own numbers: with ``N``
+the number of a vehicle on a link, storage ``S`` and wave time ``W``,
+
+- sending: vehicle N is ready ``L / v`` after it entered, and leaves in order, at most the discharge per second;
+- receiving: vehicle N may enter once vehicle ``N - S`` has left ``W`` ago, at most the capacity per second;
+- node: heads that want the same link share it by the capacity of the links they come from; a head that cannot go
+  blocks those behind it, so queues spill back.
+
+Instants inside a step are kept as fractions, so that headways and travel times are not rounded to steps. A head moves
+at most one link a step. Nothing is ever removed: a city that locks up stays locked up, and `Engine.stalled` says where.
+
+References
+----------
+Newell (1993), Transportation Research B 27(4) (three parts). Yperman (2007), The link transmission model, KU Leuven.
+Tampere et al. (2011), Transportation Research B 45(1) (node model: shares by capacity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulators.roads import STEP_S, FloatArray, IntArray, Roads
+
+LongArray = npt.NDArray[np.int64]
+
+EXIT = -1
+"""Next link of a vehicle that has arrived."""
+_NEVER = np.inf
+_INSTANT = 1e-6
+_ORIGIN_SHARE = 0.25
+"""Weight of those who start at a node against the links that lead there, as a share of what leads away [judgement]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trips:
+    """A day's trips, sorted by origin, then departure; the row is the vehicle's number.
+
+    Attributes
+    ----------
+    depart_s
+        Departure, seconds after the engine's start.
+    origin
+        Node.
+    zone
+        Destination zone.
+    """
+
+    depart_s: FloatArray
+    origin: IntArray
+    zone: npt.NDArray[np.int16]
+
+    def __len__(self) -> int:
+        """Return the number of trips."""
+        return len(self.depart_s)
+
+
+class Engine:
+    """Links, and after them one origin queue a node, as rows of the same arrays.
+
+    Vehicles of a row stand in a ring of ``size`` slots from ``start``; vehicle number N is in slot ``N % size``. The
+    origin queues are the sorted trips themselves.
+
+    Attributes
+    ----------
+    now_s
+        Seconds since the start.
+    entered, left
+        Cumulative counts at both ends, shape (links + nodes,); an origin queue has all its trips as entered.
+    delay_s
+        Sum over the vehicles that left of the time they waited at the end of the row, shape (links + nodes,).
+    arrived
+        Number of trips that ended.
+    """
+
+    def __init__(self, roads: Roads, trips: Trips) -> None:
+        links, nodes = len(roads), roads.nodes
+        self.roads = roads
+        self.trips = trips
+        self.links = links
+        self.now_s = 0.0
+        self.arrived = 0
+        counts = np.bincount(trips.origin, minlength=nodes)
+        away = np.bincount(roads.from_node, weights=roads.capacity_vps, minlength=nodes)
+        self._to_node = np.concatenate([roads.to_node, np.arange(nodes, dtype=np.int32)])
+        self._size = np.concatenate([roads.storage_veh, counts + 1]).astype(np.int64)
+        room = int(roads.storage_veh.sum())
+        self._start = np.concatenate([_offsets(roads.storage_veh), room + _offsets(counts)]).astype(np.int64)
+        self.entered = np.concatenate([np.zeros(links, np.int64), counts])
+        self.left = np.zeros(links + nodes, np.int64)
+        self._queue = np.concatenate([np.full(room, -1), np.arange(len(trips))]).astype(np.int32)
+        self._ready = np.concatenate([np.full(room, _NEVER), trips.depart_s])
+        self.entry_s = np.full(room, -_NEVER)
+        self.exit_s = np.full(room + len(trips), -_NEVER)
+        self._free_s = np.concatenate([roads.free_s, np.zeros(nodes)])
+        self._weight = np.concatenate([roads.capacity_vps, np.maximum(away, 0.01) * _ORIGIN_SHARE])
+        self._gap_out = 1.0 / np.concatenate([roads.discharge_vps, np.maximum(away, 0.01)])
+        self._gap_in = 1.0 / roads.capacity_vps
+        self.capacity_share = np.ones(links)
+        self.storage = roads.storage_veh.astype(np.int64)
+        # The earliest instants at which the next vehicle may leave and enter by capacity, and the last entry.
+        self._out_from = np.full(links + nodes, -_NEVER)
+        self._in_from = np.full(links, -_NEVER)
+        self._last_in = np.full(links, -_NEVER)
+        self._turn = np.zeros(links + nodes)
+        self.delay_s = np.zeros(links + nodes)
+        self._moment = np.zeros(links)
+        self.arrival_s = np.full(len(trips), np.nan, np.float32)
+        self.watched: npt.NDArray[np.bool_] | None = None
+        self.seen: list[tuple[IntArray, IntArray, FloatArray]] = []
+        self._due = np.empty(links + nodes)
+        self._renew(np.arange(links + nodes))
+        self._rounds = int(np.ceil(max(roads.capacity_vps.max(initial=0.0), away.max(initial=0.0)) + 1))
+        self._mark = np.zeros(links, np.int64)
+        self._sum = np.zeros(links)
+        self._best = np.zeros(links)
+
+    def step(self, next_link: IntArray) -> None:
+        """Move every vehicle that can move in the next second.
+
+        Parameters
+        ----------
+        next_link
+            Link to take, by zone and node, shape (zones, nodes); `EXIT` where the zone is reached.
+        """
+        self.now_s += STEP_S
+        rows = np.flatnonzero(self._due <= self.now_s)
+        for _ in range(self._rounds):
+            if not len(rows):
+                return
+            rows = self._round(rows, next_link)
+
+    def _round(self, rows: LongArray, next_link: IntArray) -> LongArray:
+        """Let at most one vehicle out of each row and into each link; returns the rows to try once more."""
+        now = self.now_s
+        slot = self._start[rows] + self.left[rows] % self._size[rows]
+        vehicle = self._queue[slot]
+        target = next_link[self.trips.zone[vehicle], self._to_node[rows]]
+        leaving = target == EXIT
+        gone = np.flatnonzero(leaving)
+        if len(gone):
+            instant = np.maximum(self._due[rows[gone]], now - STEP_S + _INSTANT)
+            self.arrival_s[vehicle[gone]] = instant
+            self.arrived += len(gone)
+            self._leave(rows[gone], slot[gone], vehicle[gone], instant)
+        move = np.flatnonzero(~leaving)
+        again = rows[gone]
+        if len(move):
+            rows, slot, vehicle, target = rows[move], slot[move], vehicle[move], target[move]
+            may_from = np.maximum(self._in_from[target], self._room_from(target))
+            able = np.flatnonzero(may_from <= now)
+            rows, slot, vehicle, target, may_from = (a[able] for a in (rows, slot, vehicle, target, may_from))
+            won = self._share(rows, target)
+            lost = rows[~won]
+            if len(lost):
+                rows, slot, vehicle, target, may_from = (a[won] for a in (rows, slot, vehicle, target, may_from))
+            instant = np.maximum(self._due[rows], may_from)
+            np.maximum(instant, self._last_in[target], out=instant)
+            np.maximum(instant, now - STEP_S + _INSTANT, out=instant)
+            self._leave(rows, slot, vehicle, instant)
+            self._enter(target, vehicle, instant)
+            again = np.concatenate([again, rows, lost])
+        self._renew(again)
+        return again[self._due[again] <= now]
+
+    def _room_from(self, target: IntArray) -> FloatArray:
+        """Return since when each link has had room for one more: Newell's receiving condition."""
+        needed = self.entered[target] - self.storage[target]
+        size = self._size[target]
+        since = self.exit_s[self._start[target] + needed % size] + self.roads.wave_s[target]
+        since[needed < 0] = -_NEVER
+        since[needed >= self.left[target]] = _NEVER
+        return since
+
+    def _share(self, rows: LongArray, target: IntArray) -> npt.NDArray[np.bool_]:
+        """Return who enters: one a link; where several want it, in turn by capacity (smooth weighted round robin)."""
+        order = np.arange(len(rows))
+        self._mark[target] = order
+        won = self._mark[target] == order
+        if won.all():
+            return won
+        contested = np.unique(target[~won])
+        self._sum[contested] = np.nan
+        rivals = np.flatnonzero(np.isnan(self._sum[target]))
+        wanted, who = target[rivals], rows[rivals]
+        self._sum[contested] = 0.0
+        self._best[contested] = -_NEVER
+        weight = self._weight[who]
+        np.add.at(self._sum, wanted, weight)
+        self._turn[who] += weight / self._sum[wanted]
+        np.maximum.at(self._best, wanted, self._turn[who])
+        first = rivals[self._turn[who] == self._best[wanted]]
+        self._mark[target[first]] = first
+        won[rivals] = self._mark[wanted] == rivals
+        self._turn[rows[self._mark[contested]]] -= 1.0
+        return won
+
+    def _leave(self, rows: LongArray, slot: LongArray, vehicle: IntArray, instant: FloatArray) -> None:
+        self.exit_s[slot] = instant
+        self.delay_s[rows] += instant - self._ready[slot]
+        self.left[rows] += 1
+        self._out_from[rows] = np.maximum(self._out_from[rows], self.now_s - STEP_S) + self._gap_out[rows]
+        road = rows < self.links
+        self._moment[rows[road]] -= instant[road]
+        if self.watched is not None:
+            hit = np.flatnonzero(road)[self.watched[rows[road]]]
+            if len(hit):
+                self.seen.append((rows[hit].astype(np.int32), vehicle[hit], instant[hit]))
+
+    def _enter(self, target: IntArray, vehicle: IntArray, instant: FloatArray) -> None:
+        slot = self._start[target] + self.entered[target] % self._size[target]
+        self._queue[slot] = vehicle
+        self.entry_s[slot] = instant
+        self._ready[slot] = instant + self._free_s[target]
+        self.entered[target] += 1
+        self._in_from[target] = np.maximum(self._in_from[target], self.now_s - STEP_S) + self._gap_in[target]
+        self._last_in[target] = instant
+        self._moment[target] += instant
+        self._renew(target)
+
+    def _renew(self, rows: IntArray | LongArray) -> None:
+        """Set when the head of each row may leave as far as its own row is concerned."""
+        slot = self._start[rows] + self.left[rows] % self._size[rows]
+        # A node without trips at the very end of the array has no slot of its own.
+        ready = self._ready[np.minimum(slot, max(len(self._ready) - 1, 0))]
+        due = np.maximum(ready, self._out_from[rows])
+        due[self.left[rows] >= self.entered[rows]] = _NEVER
+        self._due[rows] = due
+
+    def restrict(self, link: int, capacity_share: float, lanes_share: float | None = None) -> None:
+        """Lower capacity and storage of a link to shares of what it has; 1 restores it, 0 closes it.
+
+        Parameters
+        ----------
+        link
+            Index of the link.
+        capacity_share
+            Remaining share of the capacity, 0..1.
+        lanes_share
+            Remaining share of the lanes, hence of the jam density, 0..1; the capacity's share where not given.
+        """
+        if not 0.0 <= capacity_share <= 1.0:
+            raise ValueError(f"capacity share of link {link}: {capacity_share} seen, 0 to 1 allowed")
+        roads, closed = self.roads, self.capacity_share[link] == 0.0
+        self.capacity_share[link] = capacity_share
+        lanes = capacity_share if lanes_share is None else lanes_share
+        self.storage[link] = max(round(float(roads.storage_veh[link]) * lanes), 1)
+        if capacity_share == 0.0:
+            self._out_from[link] = self._in_from[link] = _NEVER
+        else:
+            capacity = roads.capacity_vps[link] * capacity_share
+            self._gap_in[link] = 1.0 / capacity
+            self._gap_out[link] = 1.0 / min(roads.discharge_vps[link], capacity)
+            if closed:
+                self._out_from[link] = self._in_from[link] = self.now_s
+        self._renew(np.array([link]))
+
+    def slots(self, rows: IntArray | LongArray) -> tuple[LongArray, LongArray]:
+        """Return where the rings of some rows start in `entry_s` and `exit_s`, and their sizes."""
+        return self._start[rows], self._size[rows]
+
+    @property
+    def on_link(self) -> LongArray:
+        """Vehicles on each link, shape (links,)."""
+        return self.entered[: self.links] - self.left[: self.links]
+
+    @property
+    def on_road(self) -> int:
+        """Vehicles on all links."""
+        return int(self.on_link.sum())
+
+    @property
+    def departed(self) -> int:
+        """Trips that have left their origin queue."""
+        return int(self.left[self.links :].sum())
+
+    def waiting_at_origin(self) -> LongArray:
+        """Return how many trips wait to enter the road at each node, shape (nodes,)."""
+        due = np.bincount(self.trips.origin[self.trips.depart_s <= self.now_s], minlength=self.roads.nodes)
+        return due - self.left[self.links :]
+
+    def time_spent_s(self) -> FloatArray:
+        """Return the vehicle-seconds spent on each link so far: the area between the two counts, shape (links,)."""
+        return self.on_link * self.now_s - self._moment
+
+    def head_delay_s(self) -> FloatArray:
+        """Return by how much the head of each link is late at its end, 0 on an empty link, shape (links,)."""
+        start, left, size = (a[: self.links] for a in (self._start, self.left, self._size))
+        late = np.maximum(self.now_s - self._ready[start + left % size], 0.0)
+        late[self.on_link == 0] = 0.0
+        return late
+
+    def stalled(self, longer_than_s: float) -> IntArray:
+        """Return the links, not closed, that nothing has left for so long though a vehicle is due: the locked ones."""
+        start, left, size = (a[: self.links] for a in (self._start, self.left, self._size))
+        silent = self.now_s - self.exit_s[start + (left - 1) % size] > longer_than_s
+        locked = silent & (self.head_delay_s() > longer_than_s) & (self.capacity_share > 0)
+        return np.flatnonzero(locked).astype(np.int32)
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything that changes, as arrays by name."""
+        state = {name: getattr(self, name) for name in _STATE}
+        return {**state, "now_s": np.array(self.now_s), "arrived": np.array(self.arrived)}
+
+    def load(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Take up what `dump` returned for the same links and trips."""
+        for name in _STATE:
+            getattr(self, name)[...] = state[name]
+        self.now_s = float(state["now_s"])
+        self.arrived = int(state["arrived"])
+
+
+_STATE = (
+    "entered",
+    "left",
+    "_queue",
+    "_ready",
+    "entry_s",
+    "exit_s",
+    "_gap_out",
+    "_gap_in",
+    "capacity_share",
+    "storage",
+    "_out_from",
+    "_in_from",
+    "_last_in",
+    "_turn",
+    "delay_s",
+    "_moment",
+    "arrival_s",
+    "_due",
+)
+
+
+def _offsets(sizes: npt.NDArray[Any]) -> LongArray:
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if len(sizes) else np.zeros(0, np.int64)
