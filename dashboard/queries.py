@@ -12,7 +12,7 @@ import pandas as pd
 from citybrain.clock import epoch_ms
 from citybrain.typical import AREA_METRICS, BINS, Typical, day_type_and_bin
 from dashboard.context import Context
-from dashboard.vitals import CITY
+from dashboard.live.vitals import CITY
 
 QUARTER_MS = 15 * 60_000
 BAND_SD = 1.2815515655446004

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dashboard import frames
-from dashboard.frames import Layer
+from dashboard.live import frames
+from dashboard.live.frames import Layer
 
 Bytes = npt.NDArray[np.uint8]
 few_levels = hnp.arrays(np.uint8, 600, elements=st.integers(0, 1))

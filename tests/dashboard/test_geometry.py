@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from citybrain.network import Network
-from dashboard import geometry
+from dashboard.live import geometry
 from tests.fakes import city_settings, grid_network
 
 

@@ -1,0 +1,1 @@
+"""The API: a context in, JSON and problems out, and the door that keeps other sites out."""
