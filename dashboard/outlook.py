@@ -17,7 +17,7 @@ from citybrain.indices import delay_time_proportion, traffic_performance_index
 from citybrain.records import HORIZONS_MIN, Forecasts, SegmentStates
 from dashboard.context import Context
 from dashboard.queries import BAND_SD
-from dashboard.vitals import CITY
+from dashboard.live.vitals import CITY
 
 FloatArray = npt.NDArray[np.float64]
 
