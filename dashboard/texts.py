@@ -221,6 +221,10 @@ _TABLE: dict[str, tuple[str, str]] = {
     "direction.E": ("eastbound", "东向"),
     "direction.S": ("southbound", "南向"),
     "direction.W": ("westbound", "西向"),
+    "direction.short.N": ("N", "北"),
+    "direction.short.E": ("E", "东"),
+    "direction.short.S": ("S", "南"),
+    "direction.short.W": ("W", "西"),
     # why: codes of signals and alerts (`citybrain.messages`)
     "reason.below_typical": ("slower than typical", "低于常态车速"),
     "reason.queue_downstream": ("queue downstream", "下游排队"),

@@ -17,6 +17,12 @@ export function roadName(item) {
   return item.direction ? `${road} ${t(`direction.${item.direction}`)}` : road;
 }
 
+/** The same, short, for a table. */
+export function shortName(item) {
+  const road = item.road || t("map.unnamed");
+  return item.direction ? `${road} ${t(`direction.short.${item.direction}`)}` : road;
+}
+
 export function alertTitle(alert) {
   const title = t(`alert.${alert.kind}`, { road: roadName(alert) });
   return alert.state === "resolved" ? t("alert.resolved", { title }) : title;

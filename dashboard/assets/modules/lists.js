@@ -1,6 +1,6 @@
 // What is coming up, and what is worst now: messages of kinds `coming` and `ranking` in, rows out.
 
-import { reasons, roadName } from "./alerts.js";
+import { reasons, roadName, shortName } from "./alerts.js";
 import { h, isRead, keyed, setAttribute, setText } from "./dom.js";
 import { minuteTime, number, t } from "./text.js";
 
@@ -13,6 +13,15 @@ function steady(container, rows, key) {
   const place = new Map([...container.children].map((el, at) => [el.dataset.key, at]));
   const rank = (row) => place.get(String(key(row))) ?? Infinity;
   return [...rows].sort((a, b) => rank(a) - rank(b) || 0);
+}
+
+/** Only whole rows: what does not fit is left out rather than cut. */
+function fitRows(list, room) {
+  const first = list.firstElementChild;
+  if (!first) return;
+  first.hidden = false;
+  const fits = Math.max(1, Math.floor(room / (first.offsetHeight || 1)));
+  [...list.children].forEach((el, at) => (el.hidden = at >= fits && !el.contains(document.activeElement)));
 }
 
 const emptyState = (name) => h("div", { class: "empty", "data-name": name }, h("strong"), h("p"));
@@ -28,7 +37,9 @@ export class Coming {
     this.onPick = onPick;
     this.list = h("ol", { class: "coming" });
     this.empty = emptyState("coming");
-    panel.querySelector(".body").append(this.list, this.empty);
+    this.body = panel.querySelector(".body");
+    this.body.append(this.list, this.empty);
+    new ResizeObserver(() => fitRows(this.list, this.body.clientHeight)).observe(this.body);
   }
 
   show(message) {
@@ -36,6 +47,7 @@ export class Coming {
     const key = (row) => row.segment;
     keyed(this.list, steady(this.list, rows, key), key, () => this.row(), (el, row) => this.fill(el, row));
     fillEmpty(this.empty, !rows.length, "coming");
+    fitRows(this.list, this.body.clientHeight);
   }
 
   row() {
@@ -48,7 +60,7 @@ export class Coming {
   fill(el, row) {
     el.row = row;
     const percent = number(100 * row.probability);
-    setText(el.querySelector(".title"), roadName(row));
+    setText(el.querySelector(".title"), shortName(row));
     setAttribute(el.querySelector(".title"), "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
     el.querySelector(".bar span").style.transform = `scaleX(${Math.min(1, row.probability)})`;
     setAttribute(el, "data-weight", row.probability >= HIGH ? "high" : row.probability >= MIDDLE ? "middle" : "low");
@@ -109,7 +121,7 @@ export class Ranking {
     const dash = (value, text) => (typeof value === "number" ? text(value) : "–");
     const texts = [
       String(place),
-      roadName(row),
+      shortName(row),
       dash(row.delay_veh_h_per_h, (value) => number(value, value < 10 ? 1 : 0)),
       dash(row.speed_kmh, (value) => `${number(value)} ${t("unit.kmh")}`),
       dash(row.tti, (value) => number(value, 1)),
@@ -127,13 +139,8 @@ export class Ranking {
     if (this.message) this.show(this.message);
   }
 
-  /** Only whole rows: what does not fit is left out rather than cut. */
   fitRows() {
-    const first = this.rows.firstElementChild;
-    if (!first) return;
-    const room = this.body.clientHeight - this.table.tHead.offsetHeight;
-    const fits = Math.max(1, Math.floor(room / (first.offsetHeight || 1)));
-    [...this.rows.children].forEach((el, at) => (el.hidden = at >= fits && el !== document.activeElement));
+    fitRows(this.rows, this.body.clientHeight - this.table.tHead.offsetHeight);
   }
 }
 

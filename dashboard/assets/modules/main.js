@@ -1,6 +1,6 @@
 // The live page: waits for Dash's layout, then ties the socket, the map and the panels together. No logic of its own.
 
-import { Alerts, alertTitle, roadName } from "./alerts.js";
+import { Alerts, alertTitle } from "./alerts.js";
 import { cookie, h, setAttribute, setCookie, setText } from "./dom.js";
 import { Legend } from "./legend.js";
 import { LEVEL, SPEED, TYPICAL, modeOf } from "./layers.js";
@@ -182,7 +182,7 @@ class Page {
 
   painted(message) {
     const hook = window.cityBrain;
-    hook.ready = true;
+    root.dataset.ready = "";
     hook.stats = this.map.stats;
     hook.last = message;
   }
@@ -409,7 +409,7 @@ class Page {
   }
 }
 
-window.cityBrain = { ready: false, roadName };
+window.cityBrain = {};
 
 /** Dash draws its layout when it is ready; the page begins then. */
 function begin() {

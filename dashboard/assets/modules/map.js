@@ -5,13 +5,19 @@
 import { h, setAttribute } from "./dom.js";
 import { table } from "./layers.js";
 import { Grid, parseNetwork } from "./network.js";
-import { clamp, fit, toWorld, zoomAt } from "./viewport.js";
+import { clamp, fit, home, toWorld, zoomAt } from "./viewport.js";
 import { growth, shift, shown, width } from "./widths.js";
 
 const REST_MS = 140;
 const REACH_PX = 9;
 const KEY_STEP_PX = 90;
 const ZOOM_STEP = 1.5;
+
+/** Median of the points, where the roads are dense. */
+function median(points) {
+  const middle = (offset) => points.filter((_, at) => at % 2 === offset).sort()[points.length >> 2];
+  return [middle(0), middle(1)];
+}
 
 export class RoadMap {
   /** `on` hears of `view` (moving, resting), `hover`, `pick` and `painted`. */
@@ -34,7 +40,7 @@ export class RoadMap {
     this.classes = new Uint8Array(this.network.n);
     this.bounds = this.network.meta.bounds;
     this.measure();
-    this.view = wanted?.(this.network.meta) ?? fit(this.bounds, this.size);
+    this.view = wanted?.(this.network.meta) ?? this.homeView();
     this.worker = new Worker(new URL("./map-worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = (event) => this.heard(event.data);
     const canvas = this.canvas.transferControlToOffscreen();
@@ -154,8 +160,13 @@ export class RoadMap {
     this.canvas.style.transform = still ? "" : `translate(${dx}px, ${dy}px) scale(${zoom})`;
   }
 
+  homeView() {
+    const { meta } = this.network;
+    return home(median(this.network.points), this.bounds, this.size, meta.schematic);
+  }
+
   home() {
-    this.move(fit(this.bounds, this.size), { rest: 0 });
+    this.move(this.homeView(), { rest: 0 });
   }
 
   zoom(factor, px = this.size.width / 2, py = this.size.height / 2) {

@@ -6,7 +6,7 @@ import { growth, width } from "./widths.js";
 
 const ROAD_LABELS = 16;
 const MINOR_LABEL_SCALE = [0, 0, 0.12, 0.3, 0.7, 1.2, 9, 9];
-const AREA_LEVEL_SCALE = { district: [0, 0.6], street: [0.5, 4] };
+const AREA_UNTIL_SCALE = 0.6; // nearer than this, the roads' names say where one is
 const LETTER = 6.6; // px a letter of a label, for room
 const WIDE_LETTER = 11.5;
 
@@ -76,11 +76,9 @@ export class Overlay {
 
   *areaLabels(taken) {
     const { meta } = this.map.network;
-    if (meta.areas_regular || meta.schematic) return;
+    if (meta.schematic) return;
     for (const [at, area] of meta.areas.entries()) {
-      const range = AREA_LEVEL_SCALE[area.level];
-      const { scale } = this.map.view;
-      if (!range || scale < range[0] || scale >= range[1]) continue;
+      if (area.level !== "district" || this.map.view.scale >= AREA_UNTIL_SCALE) continue;
       const box = this.boxAround(...this.pixel(area.x, area.y), textWidth(area.name, this.map.unit) + 12, 20 * this.map.unit);
       if (this.reserve(taken, box))
         yield { key: `a${at}`, kind: area.level, name: area.name, x: area.x, y: area.y, turn: 0 };

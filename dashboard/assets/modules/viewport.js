@@ -21,6 +21,20 @@ export function fit(bounds, size, margin = 0.04) {
   return { x: (a + c) / 2, y: (b + d) / 2, scale: Math.min(scale, CLOSEST) };
 }
 
+const FILL = 1.55;
+
+/**
+ * The view that a city opens with: round its middle, and nearer than all of it where that would leave much of the map
+ * empty.
+ */
+export function home(middle, bounds, size, schematic) {
+  const whole = fit(bounds, size);
+  if (schematic) return whole;
+  const cover = Math.max(size.width / (bounds[2] - bounds[0]), size.height / (bounds[3] - bounds[1]));
+  const scale = Math.min(Math.sqrt(whole.scale * cover), FILL * whole.scale);
+  return { x: (middle[0] + whole.x) / 2, y: (middle[1] + whole.y) / 2, scale };
+}
+
 /** Keep the view over the city and within sensible scales. */
 export function clamp(view, bounds, size) {
   const least = fit(bounds, size).scale / 2;

@@ -14,6 +14,7 @@ const UNIT_KEYS = {
   alerts: "unit.alerts",
   sensors: "unit.share_of",
 };
+const OVER_TIME = "km/30min";
 const SPARK = { width: 100, height: 26 };
 
 export class Vitals {
@@ -96,15 +97,16 @@ function changeOf(key, item) {
     const places = { silent: number(detail.silent ?? 0), doubtful: number(detail.doubtful ?? 0) };
     return { text: t("change.sensors", places), arrow: "" };
   }
-  if (typeof item.change !== "number") return { text: t("change.no_typical"), arrow: "" };
-  return compared(key, item);
+  if (typeof item.change === "number") return compared(item, DECIMALS[key] ?? 0);
+  if (typeof item.typical !== "number") return { text: t("change.no_typical"), arrow: "" };
+  return compared({ change: item.value - item.typical, change_unit: item.unit }, DECIMALS[key] ?? 0);
 }
 
 /** The change in words and with an arrow; nothing worth telling is "as usual". */
-function compared(key, item) {
+function compared(item, digits) {
   const percent = item.change_unit === "%";
-  const overTime = key === "congested_km";
-  const decimals = percent || overTime ? 0 : 1;
+  const overTime = item.change_unit === OVER_TIME;
+  const decimals = percent ? 0 : digits;
   const size = number(Math.abs(item.change), decimals);
   if (size === number(0, decimals)) return { text: t(overTime ? "change.steady" : "change.as_usual"), arrow: "" };
   const up = item.change > 0;
