@@ -1,0 +1,155 @@
+"""Stage `store`: states, area indices and forecasts in, rows of the store out, before anything is acknowledged.
+
+It keeps no state: a write is repeated until the store has taken it, and Kafka keeps what comes in the meantime. Open
+panes (``live-states``) are for the screen and never stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+import structlog
+
+from citybrain.errors import BadRecord, StoreError, StoreRefused
+from citybrain.messages import DeadLetter
+from citybrain.metrics import Metrics
+from citybrain.records import AreaIndices, Forecasts, SegmentStates, decode
+from citybrain.topics import TopicName
+from citybrain.wire import Message
+from infra.stores.protocol import Batch, Store
+from streams.panes import require_network
+from streams.stage import NOTHING, Results, refusal
+
+Record = SegmentStates | AreaIndices | Forecasts
+BACKOFF_S = (0.5, 30.0)
+"""Wait after the first failure; the longest wait, doubling in between."""
+
+log = structlog.get_logger()
+
+
+class StoreStage:
+    """Writes what came since the last checkpoint in one transaction; the newest version of a pane wins.
+
+    Parameters
+    ----------
+    store
+        Where to write.
+    network
+        Version of the network that may be stored.
+    metrics
+        Where it counts.
+    run
+        Replay run, empty for the live city.
+    sleep
+        Waits between two tries, s.
+    """
+
+    name: ClassVar[str] = "store"
+    sources: ClassVar[tuple[TopicName, ...]] = ("segment-states", "area-indices", "forecasts")
+    keeps_state: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        store: Store,
+        network: str,
+        metrics: Metrics,
+        *,
+        run: str = "",
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store, self._network, self._metrics, self._run, self._sleep = store, network, metrics, run, sleep
+        self._waiting: list[tuple[Message, Record]] = []
+        self._refused: list[DeadLetter] = []
+        self.stopping = False
+        """Set when the program ends: a write that fails is not tried again, and its messages stay in the log."""
+
+    def new(self, partition: int) -> None:
+        """Return no state."""
+
+    def dump(self, state: None) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def load(self, partition: int, blob: bytes) -> None:
+        """Return no state."""
+
+    def step(self, state: None, message: Message) -> Results:
+        """Take one record to be written at the next checkpoint."""
+        record: Record
+        if message.topic == "segment-states":
+            record = decode(SegmentStates, message.value)
+        elif message.topic == "area-indices":
+            record = decode(AreaIndices, message.value)
+        else:
+            record = decode(Forecasts, message.value)
+        require_network(record.network, self._network)
+        self._waiting.append((message, record))
+        return NOTHING
+
+    def flush(self, state: None) -> Results:
+        """Return what the store refused for good at the last checkpoint."""
+        refused, self._refused = self._refused, []
+        return Results(refused=refused) if refused else NOTHING
+
+    def provisional(self, state: None) -> tuple[()]:
+        """Return nothing."""
+        return ()
+
+    async def durable(self) -> None:
+        """Write what came since the last time; tried again until the store has taken it.
+
+        Raises
+        ------
+        StoreError
+            When the write failed while the program ends.
+        """
+        taken, self._waiting = self._waiting, []
+        try:
+            await self._write(taken)
+        except BaseException:
+            self._waiting = taken + self._waiting
+            raise
+
+    async def _write(self, taken: list[tuple[Message, Record]]) -> None:
+        try:
+            await self._persist([record for _, record in taken])
+        except StoreRefused:
+            # One bad record refuses the batch: each on its own finds it, and stores the others.
+            for message, record in taken:
+                try:
+                    await self._persist([record])
+                except StoreRefused as error:
+                    self._metrics.count("citybrain_store_errors_total", "refused")
+                    self._refused.append(refusal(self.name, message, BadRecord("refused_by_store", str(error))))
+
+    async def _persist(self, records: list[Record]) -> None:
+        if not records:
+            return
+        batch, wait_s = _batch(records), BACKOFF_S[0]
+        while True:
+            began = time.monotonic()
+            try:
+                await asyncio.to_thread(self._store.write, batch, run=self._run)
+            except StoreRefused:
+                raise
+            except StoreError as error:
+                self._metrics.count("citybrain_store_errors_total", "retried")
+                log.warning("store_write_failed", error=str(error), again_in_s=wait_s)
+                if self.stopping:
+                    raise
+                await self._sleep(wait_s)
+                wait_s = min(2 * wait_s, BACKOFF_S[1])
+            else:
+                self._metrics.time("citybrain_store_write_seconds", time.monotonic() - began)
+                return
+
+
+def _batch(records: list[Record]) -> Batch:
+    return Batch(
+        states=[record for record in records if isinstance(record, SegmentStates)],
+        areas=[record for record in records if isinstance(record, AreaIndices)],
+        forecasts=[record for record in records if isinstance(record, Forecasts)],
+    )
