@@ -106,6 +106,7 @@ def nearest_segment(network: Network, longitude: float, latitude: float) -> tupl
     distance = np.hypot(*(a + place[:, None] * along).T)
     # The step from one segment's last point to the next one's first is no road.
     distance[start[1:-1] - 1] = math.inf
-    distance = np.nan_to_num(distance, nan=math.inf)
+    # Whole decimetres: of the two directions of one road the lower index, whatever the last bits say.
+    distance = np.round(np.nan_to_num(distance, nan=math.inf, posinf=math.inf), 1)
     at = int(np.argmin(distance))
     return int(np.searchsorted(start, at, side="right")) - 1, float(distance[at])
