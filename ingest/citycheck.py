@@ -116,7 +116,7 @@ def _connection(network: Network) -> Iterator[Finding]:
         apart = len(s) - int(sizes.max())
         corridor = connection == "strong" and not np.any(sizes > 1)
         if apart and corridor:
-            yield Finding("note", "no place can be reached from where it leads to: the network is a one-way road")
+            yield Finding("note", "the network is a one-way road: no place can be reached again")
         elif apart:
             found = f"the network is in {np.count_nonzero(sizes)} parts that {words}"
             yield Finding("warning", f"{found}: {apart} of {len(s)} segments outside the largest")
@@ -161,7 +161,7 @@ def _areas(network: Network) -> Iterator[Finding]:
     if network.areas_regular:
         districts = int(np.sum(areas.level == AREA_LEVELS.index("district")))
         yield Finding(
-            "note", f"the {districts} districts are a regular division, not borders: --polygons gives real ones"
+            "note", f"the {districts} districts are a regular division, made for want of borders"
         )
 
 
