@@ -304,17 +304,20 @@ class Engine:
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything that changes, as arrays by name."""
-        state = {name: getattr(self, name) for name in _STATE}
+        room = len(self.entry_s)
+        state = {name: getattr(self, name)[:room] if name in _RINGS else getattr(self, name) for name in _STATE}
         return {**state, "now_s": np.array(self.now_s), "arrived": np.array(self.arrived)}
 
     def load(self, state: dict[str, npt.NDArray[Any]]) -> None:
         """Take up what `dump` returned for the same links and trips."""
         for name in _STATE:
-            getattr(self, name)[...] = state[name]
+            getattr(self, name)[: len(state[name])] = state[name]
         self.now_s = float(state["now_s"])
         self.arrived = int(state["arrived"])
 
 
+_RINGS = ("_queue", "_ready", "exit_s")
+"""Arrays whose tail is the trips themselves, which do not change."""
 _STATE = (
     "entered",
     "left",
