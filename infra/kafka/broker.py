@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -90,15 +91,17 @@ rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 """
 
+DAMAGED = "its log is damaged; remove the folder to begin anew"
+
 # Said by the child in its log -> what to tell the user.
 KNOWN_TROUBLE = (
     ("No space left on device", "no space is left for its log"),
     ("Failed to acquire lock on file", "another broker uses this folder"),
     ("Address already in use", "its port is in use"),
     ("OutOfMemoryError", "it ran out of memory"),
-    ("No meta.properties found", "its log is damaged; remove the folder to begin anew"),
-    ("Unable to parse", "its log is damaged; remove the folder to begin anew"),
-    ("CorruptRecordException", "its log is damaged; remove the folder to begin anew"),
+    ("meta.properties", DAMAGED),
+    ("CorruptRecordException", DAMAGED),
+    ("Error while reading checkpoint file", DAMAGED),
     ("Permission denied", "a file of it may not be written"),
 )
 
@@ -206,7 +209,9 @@ class EmbeddedBroker:
         for sign, meaning in KNOWN_TROUBLE:
             if sign in text:
                 return f"the embedded Kafka ended: {meaning} ({self.folder})"
-        return f"the embedded Kafka ended: see {self.folder / 'broker.log'}"
+        said = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)", text, re.MULTILINE)
+        reason = f"{said[-1][:200]}; " if said else ""
+        return f"the embedded Kafka ended: {reason}see {self.folder / 'broker.log'}"
 
     def __enter__(self) -> Self:
         self.start()
