@@ -27,6 +27,8 @@ from streams.snapshot import dump, load
 from streams.stage import NOTHING, Message, Output, Results
 from streams.sums import FIELDS, Field, Places, additions
 
+OLDEST_START_MS = 7 * 86_400_000
+"""A first batch may begin so far before its newest reading; what is older comes from a clock that was never set."""
 MOST_SOURCES = 256
 """Feeds remembered in a partition; of more, the one that was silent longest is forgotten."""
 
@@ -156,7 +158,7 @@ class Aggregate:
         """Return the pane to begin with: that of the earliest reading, unless it is absurdly old."""
         newest_ms = max(source.watermark_ms, int(rows.to_ms.max(initial=0)))
         oldest_ms = min(newest_ms, int(rows.from_ms.min(initial=newest_ms)))
-        return max(oldest_ms, newest_ms - SPREAD_MS) // self.times.pane_ms
+        return max(oldest_ms, newest_ms - OLDEST_START_MS) // self.times.pane_ms
 
     def _in_reach(self, state: Ring, rows: Clean, outputs: list[Output], message: Message) -> Iterator[Clean]:
         """Cut rows by what the ring can hold, oldest first, and move it on in between."""
