@@ -108,19 +108,18 @@ def _connection(network: Network) -> Iterator[Finding]:
     s = network.segments
     if len(s) == 0:
         return
-    size = int(max(s.from_node.max(), s.to_node.max())) + 1
-    graph = coo_array((np.ones(len(s)), (s.from_node, s.to_node)), shape=(size, size))
+    nodes, ends = np.unique(np.concatenate([s.from_node, s.to_node]), return_inverse=True)
+    start, end = ends[: len(s)], ends[len(s) :]
+    graph = coo_array((np.ones(len(s)), (start, end)), shape=(len(nodes), len(nodes)))
     for connection, words in (("weak", "do not touch"), ("strong", "cannot all be reached from one another")):
-        _, part = connected_components(graph, directed=True, connection=connection)
-        sizes = np.bincount(part[s.from_node])
-        apart = len(s) - int(sizes.max())
-        corridor = connection == "strong" and not np.any(sizes > 1)
-        if apart and corridor:
+        parts, part = connected_components(graph, directed=True, connection=connection)
+        inside = part[start] == part[end]
+        if not inside.any():
             yield Finding("note", "the network is a one-way road: no place can be reached again")
-        elif apart:
-            found = f"the network is in {np.count_nonzero(sizes)} parts that {words}"
-            yield Finding("warning", f"{found}: {apart} of {len(s)} segments outside the largest")
-            return
+        elif apart := len(s) - int(np.bincount(part[start][inside]).max()):
+            where = f"{apart} of {len(s)} segments outside the largest"
+            yield Finding("warning", f"the network is in {parts} parts that {words}: {where}")
+            return  # parts that do not touch cannot be reached either
 
 
 def _detectors(network: Network) -> Iterator[Finding]:
@@ -160,9 +159,7 @@ def _areas(network: Network) -> Iterator[Finding]:
         yield Finding("error", f"area {areas.id[row]} comes before the area it lies in")
     if network.areas_regular:
         districts = int(np.sum(areas.level == AREA_LEVELS.index("district")))
-        yield Finding(
-            "note", f"the {districts} districts are a regular division, made for want of borders"
-        )
+        yield Finding("note", f"the {districts} districts are a regular division, made for want of borders")
 
 
 def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[Finding]:

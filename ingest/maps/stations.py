@@ -145,7 +145,7 @@ def detectors_of(links: Sequence[Link]) -> Detectors:
         np.arange(len(links), dtype=np.int32),
         np.array([link.length_km * 500 for link in links]),
         np.array([link.lanes for link in links], dtype=np.int32),
-        np.full(len(links), "station", dtype=np.str_),
+        np.array(["station"] * len(links), dtype=np.str_),
     )
 
 

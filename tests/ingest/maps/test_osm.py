@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from citybrain.errors import ConfigError
+from ingest.maps.defaults import DEFAULTS
 from ingest.maps.links import Link
 from ingest.maps.osm import MAIN_CLASSES, MINOR_CLASSES, imported, junctions_of, links_of, read_ways
-from tests.conftest import shared_data
+from tests.conftest import ROOT, shared_data
 from tests.ingest.maps.build import osm_file
 
 CROSS = {1: (0.0, 0.0), 2: (300.0, 0.0), 3: (600.0, 0.0), 4: (300.0, 400.0), 5: (300.0, -400.0), 6: (150.0, 200.0)}
@@ -153,3 +154,17 @@ def test_the_real_extract_of_porto_gives_the_size_of_the_demo_city() -> None:
     assert len({link.id for link in links}) == len(links)
     assert 650 < sum(link.length_km for link in links) < 720
     assert min(link.length_km for link in links) > 0.005
+
+
+def test_the_page_on_cities_says_what_is_assumed_by_class() -> None:
+    page = (ROOT / "docs" / "cities.md").read_text(encoding="utf-8")
+    for name, assumed in DEFAULTS.items():
+        if name.endswith("_link"):
+            continue
+        both = [assumed, DEFAULTS[f"{name}_link"]] if f"{name}_link" in DEFAULTS else [assumed]
+        columns = [
+            ", ".join(f"{getattr(one, column):g}" for one in both)
+            for column in ("limit_kmh", "lanes", "free_flow_share", "capacity_vph_per_lane")
+        ]
+        label = f"{name}, ramp" if len(both) == 2 else name
+        assert f"| {label} | {' | '.join(columns)} |" in page
