@@ -65,7 +65,7 @@ class Cameras:
         read = np.flatnonzero(rng.random(len(link)) < RECOGNITION)
         if not len(read):
             return None
-        order = read[np.lexsort([vehicle[read], instant_s[read]])]
+        order = read[np.lexsort((vehicle[read], instant_s[read]))]
         link, vehicle, instant_s = link[order], vehicle[order], instant_s[order]
         speed = self.roads.speed_ms[link] * KMH_PER_MS * np.exp(rng.normal(0.0, SPEED_NOISE, len(link)))
         by_link = np.argsort(self.link, kind="stable")

@@ -65,14 +65,16 @@ class Demand:
         depart = np.concatenate(times)
         origin_zone, zone = np.divmod(np.concatenate(pairs), len(self.zones))
         origin = self._nodes(origin_zone, rng)
-        order = np.lexsort([depart, origin])
+        order = np.lexsort((depart, origin))
         return Trips(depart[order], origin[order], zone[order].astype(np.int16))
 
     def _nodes(self, zone: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int32]:
         """Draw a node of each zone by the nodes' shares."""
         by_zone = np.argsort(self.zones.of_node, kind="stable")
         ladder = np.cumsum(self.zones.origin_share[by_zone])
-        at = np.searchsorted(ladder, zone + rng.random(len(zone)) * (1 - 1e-9), side="right")
+        whole = np.bincount(self.zones.of_node, weights=self.zones.origin_share, minlength=len(self.zones))
+        before = np.cumsum(whole) - whole
+        at = np.searchsorted(ladder, before[zone] + rng.random(len(zone)) * (1 - 1e-9), side="right")
         return by_zone[np.minimum(at, len(by_zone) - 1)].astype(np.int32)
 
 
@@ -106,7 +108,8 @@ def zone_minutes(zones: Zones, minutes: FloatArray) -> FloatArray:
     """Return free-flow minutes from each zone to each zone, from those of nodes to zones; infinite without a way."""
     known = np.where(np.isfinite(minutes), minutes, 1e9) * zones.origin_share
     mean = np.stack([np.bincount(zones.of_node, weights=row, minlength=len(zones)) for row in known], axis=1)
-    return np.where(mean > 1e5, np.inf, mean)
+    nowhere = np.bincount(zones.of_node, weights=zones.origin_share, minlength=len(zones)) == 0
+    return np.where((mean > 1e5) | nowhere[:, None], np.inf, mean)
 
 
 def gravity(out: FloatArray, into: FloatArray, will: FloatArray, rounds: int = 30) -> FloatArray:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from simulators.roads import STEP_S, FloatArray, IntArray, Roads
 
 LongArray = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 EXIT = -1
 """Next link of a vehicle that has arrived."""
@@ -111,7 +112,7 @@ class Engine:
         self.delay_s = np.zeros(links + nodes)
         self._moment = np.zeros(links)
         self.arrival_s = np.full(len(trips), np.nan, np.float32)
-        self.watched: npt.NDArray[np.bool_] | None = None
+        self.watched: Flags | None = None
         self.seen: list[tuple[IntArray, IntArray, FloatArray]] = []
         self._due = np.empty(links + nodes)
         self._renew(np.arange(links + nodes))
@@ -137,36 +138,34 @@ class Engine:
 
     def _round(self, rows: LongArray, next_link: IntArray) -> LongArray:
         """Let at most one vehicle out of each row and into each link; returns the rows to try once more."""
-        now = self.now_s
         slot = self._start[rows] + self.left[rows] % self._size[rows]
         vehicle = self._queue[slot]
         target = next_link[self.trips.zone[vehicle], self._to_node[rows]]
-        leaving = target == EXIT
-        gone = np.flatnonzero(leaving)
-        if len(gone):
-            instant = np.maximum(self._due[rows[gone]], now - STEP_S + _INSTANT)
-            self.arrival_s[vehicle[gone]] = instant
-            self.arrived += len(gone)
-            self._leave(rows[gone], slot[gone], vehicle[gone], instant)
-        move = np.flatnonzero(~leaving)
-        again = rows[gone]
-        if len(move):
-            rows, slot, vehicle, target = rows[move], slot[move], vehicle[move], target[move]
-            may_from = np.maximum(self._in_from[target], self._room_from(target))
-            able = np.flatnonzero(may_from <= now)
-            rows, slot, vehicle, target, may_from = (a[able] for a in (rows, slot, vehicle, target, may_from))
-            won = self._share(rows, target)
-            lost = rows[~won]
-            if len(lost):
-                rows, slot, vehicle, target, may_from = (a[won] for a in (rows, slot, vehicle, target, may_from))
-            instant = np.maximum(self._due[rows], may_from)
-            np.maximum(instant, self._last_in[target], out=instant)
-            np.maximum(instant, now - STEP_S + _INSTANT, out=instant)
-            self._leave(rows, slot, vehicle, instant)
-            self._enter(target, vehicle, instant)
-            again = np.concatenate([again, rows, lost])
+        arrived = np.flatnonzero(target == EXIT)
+        self._arrive(rows[arrived], slot[arrived], vehicle[arrived])
+        moving = np.flatnonzero(target != EXIT)
+        since = np.maximum(self._in_from[target[moving]], self._room_from(target[moving]))
+        able = np.flatnonzero(since <= self.now_s)
+        moving, since = moving[able], since[able]
+        won = self._share(rows[moving], target[moving])
+        lost = rows[moving[~won]]
+        moving, since = moving[won], since[won]
+        rows_moved, into = rows[moving], target[moving]
+        instant = np.maximum(np.maximum(self._due[rows_moved], since), self._last_in[into])
+        np.maximum(instant, self.now_s - STEP_S + _INSTANT, out=instant)
+        self._leave(rows_moved, slot[moving], vehicle[moving], instant)
+        self._enter(into, vehicle[moving], instant)
+        again = np.concatenate([rows[arrived], rows_moved, lost])
         self._renew(again)
-        return again[self._due[again] <= now]
+        once_more: LongArray = again[self._due[again] <= self.now_s]
+        return once_more
+
+    def _arrive(self, rows: LongArray, slot: LongArray, vehicle: IntArray) -> None:
+        if len(rows):
+            instant = np.maximum(self._due[rows], self.now_s - STEP_S + _INSTANT)
+            self.arrival_s[vehicle] = instant
+            self.arrived += len(rows)
+            self._leave(rows, slot, vehicle, instant)
 
     def _room_from(self, target: IntArray) -> FloatArray:
         """Return since when each link has had room for one more: Newell's receiving condition."""
@@ -177,11 +176,11 @@ class Engine:
         since[needed >= self.left[target]] = _NEVER
         return since
 
-    def _share(self, rows: LongArray, target: IntArray) -> npt.NDArray[np.bool_]:
+    def _share(self, rows: LongArray, target: IntArray) -> Flags:
         """Return who enters: one a link; where several want it, in turn by capacity (smooth weighted round robin)."""
         order = np.arange(len(rows))
         self._mark[target] = order
-        won = self._mark[target] == order
+        won: Flags = self._mark[target] == order
         if won.all():
             return won
         contested = np.unique(target[~won])

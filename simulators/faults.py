@@ -92,9 +92,8 @@ def faults_of_week(
     chosen = np.sort(rng.choice(detectors, round(share * len(detectors)), replace=False))
     kinds = rng.choice(len(FAULT_KINDS), len(chosen), p=_WEIGHTS)
     onset = np.where(rng.random(len(chosen)) < 0.5, 0.0, rng.random(len(chosen)))
-    factor = np.where(
-        rng.random(len(chosen)) < 0.5, rng.uniform(0.55, 0.75, len(chosen)), rng.uniform(1.3, 1.7, len(chosen))
-    )
+    low, high = rng.uniform(0.55, 0.75, len(chosen)), rng.uniform(1.3, 1.7, len(chosen))
+    factor = np.where(rng.random(len(chosen)) < 0.5, low, high)
     strong = rng.uniform(1.0, 4.0, len(chosen))
     return tuple(
         Fault(

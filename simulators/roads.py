@@ -33,7 +33,7 @@ SATURATION_VPH_PER_LANE: dict[RoadClass, float] = {
     "link": 1700.0,
     "other": 1500.0,
 }
-"""Flow a lane can carry between junctions (HCM 2010: 1,900 pc/h/lane saturation, 2,100-2,400 on freeways, less trucks)."""
+"""Flow a lane can carry between junctions (HCM 2010: saturation 1,900 pc/h, freeways 2,100 to 2,400)."""
 
 GREEN_SHARE: dict[RoadClass, float] = {
     "motorway": 1.0,

@@ -117,9 +117,8 @@ def passed_at(engine: Engine, link: IntArray, place: FloatArray) -> tuple[LongAr
         Share of the link's length from its start, 0..1, shape (n,).
     """
     roads, now = engine.roads, engine.now_s
-    arrived = engine.entered[link] - _newer(
-        engine, engine.entry_s, engine.entered, link, now - place * roads.free_s[link]
-    )
+    free = now - place * roads.free_s[link]
+    arrived = engine.entered[link] - _newer(engine, engine.entry_s, engine.entered, link, free)
     rest = 1.0 - place
     room = np.round(engine.storage[link] * rest).astype(np.int64)
     released = engine.left[link] + room

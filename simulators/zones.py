@@ -8,6 +8,7 @@ Land use is not read.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,8 @@ class Zones:
     of_node
         Zone of each node; a gate's node belongs to its gate.
     origin_share
-        Share of its zone's departures that begin at the node, summing to 1 over a zone, shape (nodes,).
+        Share of its zone's departures that begin at the node, shape (nodes,); sums to 1 over a zone, or to 0 where
+        nothing leads away.
     home, work
         Weight of each zone as a home and as a place of work, each summing to 1 over the zones that are no gates.
     gate_vps
@@ -72,7 +74,7 @@ def zones_of(network: Network, roads: Roads, rng: np.random.Generator) -> Zones:
     place = node_positions_km(network, roads)
     gates = _gate_nodes(network, roads, place)
     used = np.zeros(roads.nodes, bool)
-    used[roads.from_node] = True
+    used[roads.from_node] = used[roads.to_node] = True
     inner = np.setdiff1d(np.flatnonzero(used), gates)
     of_node = np.zeros(roads.nodes, np.int32)
     count = min(ZONES, max(len(inner), 1))
@@ -83,19 +85,19 @@ def zones_of(network: Network, roads: Roads, rng: np.random.Generator) -> Zones:
     zones = count + len(gates)
     home = _node_weight(network, roads, HOME_WEIGHT)
     work = _node_weight(network, roads, WORK_WEIGHT) * _density(network, roads, place)
-    start = np.maximum(home + work, 1e-9) * used
-    into = np.bincount(roads.from_node, weights=roads.capacity_vps, minlength=roads.nodes)
+    into = _sums(roads.from_node, roads.capacity_vps, roads.nodes)
+    start = np.where(into > 0, home + work, 0.0)
     gate_vps = np.zeros(zones)
     gate_vps[count:] = into[gates]
     is_gate = gate_vps > 0
     ways_out = _ways_out(of_node, roads, zones)
     return Zones(
         of_node=of_node,
-        origin_share=start / np.bincount(of_node, weights=start, minlength=zones)[of_node],
-        home=_shares(np.bincount(of_node, weights=home, minlength=zones) * ways_out, is_gate),
-        work=_shares(np.bincount(of_node, weights=work, minlength=zones) * ways_out, is_gate),
+        origin_share=start / np.maximum(_sums(of_node, start, zones), 1e-300)[of_node],
+        home=_shares(_sums(of_node, home, zones) * ways_out, is_gate),
+        work=_shares(_sums(of_node, work, zones) * ways_out, is_gate),
         gate_vps=gate_vps,
-        sinks=_sinks(of_node, np.bincount(roads.to_node, weights=roads.discharge_vps, minlength=roads.nodes), zones),
+        sinks=_sinks(of_node, _sums(roads.to_node, roads.discharge_vps, roads.nodes), zones),
     )
 
 
@@ -104,7 +106,7 @@ def node_positions_km(network: Network, roads: Roads) -> FloatArray:
     segments = network.segments
     points = network.lon_lat.astype(np.float64)
     first, last = segments.geometry_start[:-1], segments.geometry_start[1:] - 1
-    place = np.full((roads.nodes, 2), np.nan)
+    place: FloatArray = np.full((roads.nodes, 2), np.nan)
     if len(points):
         place[segments.to_node] = points[last]
         place[segments.from_node] = points[first]
@@ -122,19 +124,26 @@ def _positions_along(roads: Roads) -> FloatArray:
     return np.stack([distance, np.zeros_like(distance)], axis=1)
 
 
+def _sums(group: IntArray, values: FloatArray, groups: int) -> FloatArray:
+    return np.asarray(np.bincount(group, weights=values, minlength=groups), dtype=np.float64)
+
+
 def _clusters(place: FloatArray, count: int, rng: np.random.Generator) -> IntArray:
     """Return a cluster number from 0 without gaps for each place."""
     if count >= len(place):
         return np.arange(len(place), dtype=np.int32)
     first = place[rng.choice(len(place), count, replace=False)]
-    _, label = kmeans2(place, first, minit="matrix", iter=20, missing="warn" if count == 1 else "raise")
+    with warnings.catch_warnings():
+        # A cluster that loses all its nodes is left out below.
+        warnings.simplefilter("ignore", UserWarning)
+        _, label = kmeans2(place, first, minit="matrix", iter=20)
     return np.unique(label, return_inverse=True)[1].astype(np.int32)
 
 
 def _node_weight(network: Network, roads: Roads, by_class: dict[RoadClass, float]) -> FloatArray:
     weight = np.array([by_class.get(name, 0.0) for name in ROAD_CLASSES])[network.segments.road_class]
     length = network.segments.length_km * weight
-    return np.asarray(np.bincount(roads.from_node, weights=length, minlength=roads.nodes)) + 1e-9
+    return _sums(roads.from_node, length, roads.nodes) + 1e-9
 
 
 def _density(network: Network, roads: Roads, place: FloatArray) -> FloatArray:
@@ -143,7 +152,7 @@ def _density(network: Network, roads: Roads, place: FloatArray) -> FloatArray:
     _, cell_of = np.unique(cell, axis=0, return_inverse=True)
     length = np.bincount(roads.from_node, weights=network.segments.length_km, minlength=roads.nodes)
     dense = np.bincount(cell_of.reshape(-1), weights=length)[cell_of.reshape(-1)]
-    return np.asarray(dense / dense.mean())
+    return np.asarray(dense / dense.mean(), dtype=np.float64)
 
 
 def _gate_nodes(network: Network, roads: Roads, place: FloatArray) -> IntArray:
@@ -155,7 +164,7 @@ def _gate_nodes(network: Network, roads: Roads, place: FloatArray) -> IntArray:
     centre = place - np.median(place, axis=0)
     sector = ((np.arctan2(centre[nodes, 1], centre[nodes, 0]) / (2 * np.pi) % 1.0) * GATES).astype(np.int64)
     far = np.hypot(centre[nodes, 0], centre[nodes, 1])
-    order = np.lexsort([-far, sector])
+    order = np.lexsort((-far, sector))
     _, first = np.unique(sector[order], return_index=True)
     outermost = order[first]
     return np.sort(nodes[outermost[far[outermost] > np.median(far)]]).astype(np.int32)
@@ -165,7 +174,7 @@ def _ways_out(of_node: IntArray, roads: Roads, zones: int) -> FloatArray:
     """Return what can leave each zone, veh/s: nowhere do more people live than can get away."""
     start, end = of_node[roads.from_node], of_node[roads.to_node]
     leads = np.where(start == end, 0.0, roads.discharge_vps)
-    return np.asarray(np.bincount(start, weights=leads, minlength=zones)) + 1e-6
+    return _sums(start, leads, zones) + 1e-6
 
 
 def _shares(weight: FloatArray, is_gate: npt.NDArray[np.bool_]) -> FloatArray:
@@ -175,7 +184,8 @@ def _shares(weight: FloatArray, is_gate: npt.NDArray[np.bool_]) -> FloatArray:
 
 def _sinks(of_node: IntArray, inflow: FloatArray, zones: int) -> IntArray:
     """Return, for each zone, its nodes that most can flow into; repeated where it has fewer than `SINKS`."""
-    order = np.lexsort([-inflow, of_node])
+    order = np.lexsort((-inflow, of_node))
     first = np.searchsorted(of_node[order], np.arange(zones), side="left")
     size = np.searchsorted(of_node[order], np.arange(zones), side="right") - first
-    return order[first[:, None] + np.minimum(np.arange(SINKS)[None, :], size[:, None] - 1)].astype(np.int32)
+    rank = np.minimum(np.arange(SINKS)[None, :], size[:, None] - 1)
+    return np.asarray(order[first[:, None] + rank], dtype=np.int32)
