@@ -100,10 +100,11 @@ def network_binary(network: Network, settings: CitySettings, laid: Plane) -> byt
 def geojson(network: Network, laid: Plane) -> bytes:
     """Return the segments as a GeoJSON FeatureCollection, WGS 84; without a geometry where there is no map."""
     segments, areas = network.segments, network.areas
+    lon_lat = np.round(network.lon_lat.astype(np.float64), 6)
     features = []
     for i in range(len(segments)):
-        points = network.lon_lat[laid.start[i] : laid.start[i + 1]] if not laid.schematic else None
-        line = None if points is None else {"type": "LineString", "coordinates": np.round(points, 6).tolist()}
+        points = None if laid.schematic else lon_lat[laid.start[i] : laid.start[i + 1]]
+        line = None if points is None else {"type": "LineString", "coordinates": points.tolist()}
         limit = float(segments.limit_kmh[i])
         properties = {
             "segment": i,
