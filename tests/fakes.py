@@ -13,6 +13,7 @@ from citybrain.indices import (
     traffic_performance_index,
     travel_time_index,
 )
+from citybrain.messages import AlertEvent, AlertEventType, Severity
 from citybrain.network import Areas, Detectors, FloatArray, Network, Segments
 from citybrain.records import HORIZONS_MIN, AreaIndices, Forecasts, SegmentStates
 from citybrain.settings import CitySettings
@@ -239,3 +240,38 @@ def typical_week(network: Network, *, share: float | FloatArray = 0.9, made_of: 
     area = np.full((len(AREA_METRICS), 3, BINS, len(network.areas)), 1.0, dtype=np.float32)
     flow = np.full_like(speed, 600.0)
     return Typical(network.version, made_of, np.full_like(speed, 75.0), speed, speed * 0.05, flow, area, area * 0.1)
+
+
+def alert_event(
+    network: Network,
+    *,
+    alert_id: str = "a1",
+    sequence: int = 1,
+    type: AlertEventType | None = None,  # noqa: A002 - the field's name
+    segments: tuple[int, ...] = (0, 1),
+    severity: Severity = "major",
+    at_ms: int = 1_790_035_200_000,
+) -> AlertEvent:
+    """Return a step of an alert: the first opens it, others update it."""
+    kind: AlertEventType = type or ("alert.opened" if sequence == 1 else "alert.updated")
+    updated_ms = at_ms + (sequence - 1) * 300_000
+    return AlertEvent(
+        network=network.version,
+        alert_id=alert_id,
+        sequence=sequence,
+        type=kind,
+        kind="congestion",
+        severity=severity,
+        segments=segments,
+        probability=0.9,
+        speed_kmh=12.5,
+        expected_kmh=41.0,
+        delay_veh_h=7.5 * sequence,
+        queue_km=1.0,
+        horizon_min=0,
+        started_ms=at_ms - 240_000,
+        detected_ms=at_ms,
+        updated_ms=updated_ms,
+        resolved_ms=updated_ms if kind == "alert.resolved" else None,
+        reason=("below_typical",),
+    )
