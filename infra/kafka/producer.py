@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from threading import Event
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -19,6 +20,7 @@ from citybrain.wire import Output
 from infra.kafka.client import answers, endpoints, no_answer
 
 TIMEOUT_S = 10.0
+STOP_GRACE_S = 0.2
 QUEUE_KBYTES = 64 * 1024
 
 _COMMON: dict[str, Any] = {
@@ -90,15 +92,19 @@ class _Sender:
         except KafkaException as error:
             raise self._failed(error.args[0], topic) from error
 
-    def flush(self) -> None:
+    def flush(self, stop: Event | None) -> None:
         link = self._link
         if link is None:
             return
-        left = link.producer.flush(self._timeout_s)
+        began_s = time.monotonic()
+        deadline_s = began_s + self._timeout_s
+        while (left := link.producer.flush(STOP_GRACE_S / 2)) and not link.failures:
+            if stop is not None and stop.is_set():
+                deadline_s = min(deadline_s, began_s + STOP_GRACE_S)
+            if time.monotonic() >= deadline_s:
+                raise self._late(left, time.monotonic() - began_s)
         if link.failures:
             raise self._failed(*link.failures[0])
-        if left:
-            raise self._late(left)
 
     def close(self) -> None:
         link, self._link = self._link, None
@@ -115,7 +121,7 @@ class _Sender:
             if link.failures:
                 raise self._failed(*link.failures[0])
             if time.monotonic() > deadline:
-                raise self._late(full)
+                raise self._late(full, self._timeout_s)
 
     def _failed(self, error: KafkaError, topic: str) -> ConfigError | BrokerUnavailable:
         self.close()
@@ -123,12 +129,13 @@ class _Sender:
             return ConfigError(f"topic {topic} on {self._address}: {reason} ({error.str()})")
         return BrokerUnavailable(f"topic {topic} on {self._address}: a message was not taken ({error.str()})")
 
-    def _late(self, left: int) -> BrokerUnavailable:
+    def _late(self, left: int, waited_s: float) -> BrokerUnavailable:
         self.close()
+        waited_s = round(waited_s, 1)
         if not answers(self._address):
-            return no_answer(self._address, self._timeout_s)
+            return no_answer(self._address, waited_s)
         return BrokerUnavailable(
-            f"the Kafka broker at {self._address} has not confirmed {left} messages within {self._timeout_s:g} s"
+            f"the Kafka broker at {self._address} has not confirmed {left} messages within {waited_s:g} s"
         )
 
 
@@ -168,17 +175,18 @@ class BatchProducer:
                 timestamp=record_ms if output.record_ms is None else output.record_ms,
             )
 
-    def flush(self) -> None:
+    def flush(self, stop: Event | None = None) -> None:
         """Return once every queued message is durable.
 
         Raises
         ------
         BrokerUnavailable
-            If the broker has not confirmed all in time: send them again later. Nothing stays queued.
+            If the broker has not confirmed all in time, or ``stop`` was set meanwhile: send them again later. Nothing
+            stays queued.
         ConfigError
             If the broker refuses a message for good.
         """
-        self._sender.flush()
+        self._sender.flush(stop)
 
     def close(self) -> None:
         """Drop the connection, and what was not flushed."""
@@ -199,9 +207,9 @@ class JsonProducer:
         for key, value, record_ms in messages:
             self._sender.send(name, key=key, value=value, timestamp=record_ms)
 
-    def flush(self) -> None:
+    def flush(self, stop: Event | None = None) -> None:
         """Return once every queued message is durable; raises as `BatchProducer.flush`."""
-        self._sender.flush()
+        self._sender.flush(stop)
 
     def close(self) -> None:
         """Drop the connection, and what was not flushed."""
