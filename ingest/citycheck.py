@@ -59,6 +59,7 @@ def findings(city: CitySettings, network: Network, data: Path | None = None) -> 
         *_partitions(network),
         *_areas(network),
         *_feeds(city, network, data),
+        *_webhooks(city, network),
         *_typical(city, network),
     ]
     rank = {"error": 0, "warning": 1, "note": 2}
@@ -165,7 +166,12 @@ def _areas(network: Network) -> Iterator[Finding]:
 def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[Finding]:
     if not city.tables and not city.simulated and not city.json_edge:
         yield Finding("error", "no feed: neither a table nor a simulated one in city.toml, and json_edge is false")
+    if city.simulated and not len(network.detectors):
+        yield Finding("error", "the simulated city has no detector to report: import again with --detectors by-class")
     for feed in city.tables:
+        if feed.interval > city.limits.interval:
+            seen, most = (f"{span.total_seconds():g} s" for span in (feed.interval, city.limits.interval))
+            yield Finding("error", f"feed {feed.name}: every reading will be refused: interval {seen}, limit {most}")
         if "{data}" in feed.files and data is None:
             yield Finding("note", f"feed {feed.name} is not looked at: {feed.files} needs --data")
             continue
@@ -210,6 +216,13 @@ def _peek(file: Path, detector_column: str) -> tuple[list[str], set[str]]:
         batch = pacsv.open_csv(stream, convert_options=as_text).read_next_batch()
     columns = batch.schema.names
     return columns, set(batch.column(detector_column).unique().to_pylist()) if detector_column in columns else set()
+
+
+def _webhooks(city: CitySettings, network: Network) -> Iterator[Finding]:
+    known = set(network.areas.id.tolist())
+    for hook in city.webhooks:
+        if unknown := [name for name in hook.districts if name not in known]:
+            yield Finding("warning", f"webhook {hook.name}: {unknown[0]!r} is no area of this city")
 
 
 def _typical(city: CitySettings, network: Network) -> Iterator[Finding]:

@@ -153,9 +153,12 @@ def without_stubs(links: Sequence[Link], *, shorter_than_km: float = 0.015) -> l
         a, b = root(link.from_node), root(link.to_node)
         if is_stub(link) and a != b and not {link.from_node, link.to_node} & fast:
             parent[max(a, b)] = min(a, b)
-    moved = [replace(link, from_node=root(link.from_node), to_node=root(link.to_node)) for link in links]
-    kept = [link for link in moved if link.from_node != link.to_node or link.length_km > 4 * shorter_than_km]
-    return [_moored(link, place) for link in kept if link.from_node != link.to_node]
+    kept = []
+    for link in links:
+        ends = root(link.from_node), root(link.to_node)
+        if ends[0] != ends[1]:
+            kept.append(link if ends == (link.from_node, link.to_node) else _moored(link, ends, place))
+    return kept
 
 
 def cut_long(links: Sequence[Link], *, longest_km: float) -> list[Link]:
@@ -225,10 +228,10 @@ def _joined(a: Link, b: Link) -> Link:
     )
 
 
-def _moored(link: Link, place: dict[int, Points]) -> Link:
+def _moored(link: Link, ends: tuple[int, int], place: dict[int, Points]) -> Link:
     points = link.points.copy()
-    points[0], points[-1] = place.get(link.from_node, points[0]), place.get(link.to_node, points[-1])
-    return replace(link, points=points)
+    points[0], points[-1] = place[ends[0]], place[ends[1]]
+    return replace(link, from_node=ends[0], to_node=ends[1], points=points)
 
 
 def _equal_parts(points: Points, count: int) -> list[Points]:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from citybrain.network import Network
-from citybrain.settings import ColumnMapping, TableFeed
+from citybrain.settings import ColumnMapping, SimulatedFeed, TableFeed, Webhook
 from ingest.citycheck import findings
+from ingest.maps.detectors import no_detectors
 from tests.fakes import city_settings, corridor_network, grid_network, typical_week
 
 
@@ -159,6 +160,24 @@ def test_a_table_feed_is_looked_into(tmp_path: Path) -> None:
 def test_a_parquet_feed_is_looked_into(tmp_path: Path) -> None:
     pq.write_table(pa.table({"station": [1, 2], "time": ["x", "y"], "v": [50.0, 60.0]}), tmp_path / "a.parquet")
     assert _feed_said(tmp_path, _feed("*.parquet")) == ["feed t: none of its 2 detectors is in the network"]
+
+
+def test_a_feed_whose_interval_is_beyond_the_limit_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("station,time,v\nd0,2026-01-01,50\n")
+    said = _feed_said(tmp_path, _feed("*.csv", interval=timedelta(hours=24)))
+    assert said == ["feed t: every reading will be refused: interval 86400 s, limit 3600 s"]
+
+
+def test_a_simulated_city_needs_detectors() -> None:
+    network = grid_network()
+    bare = replace(network, detectors=no_detectors())
+    assert not any("no detector to report" in text for text in _said(network, simulated=(SimulatedFeed(),)))
+    assert any("no detector to report" in text for text in _said(bare, simulated=(SimulatedFeed(),)))
+
+
+def test_a_webhook_for_an_area_that_is_not_there_is_told() -> None:
+    hook = Webhook("room", "http://127.0.0.1", "s", districts=("west", "north"))
+    assert "warning: webhook room: 'north' is no area of this city" in _said(grid_network(), webhooks=(hook,))
 
 
 def test_a_city_without_any_feed_is_told() -> None:
