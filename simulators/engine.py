@@ -5,8 +5,8 @@ the number of a vehicle on a link, storage ``S`` and wave time ``W``,
 
 - sending: vehicle N is ready ``L / v`` after it entered, and leaves in order, at most the discharge per second;
 - receiving: vehicle N may enter once vehicle ``N - S`` has left ``W`` ago, at most the capacity per second;
-- node: heads that want the same link share it by the capacity of the links they come from; a head that cannot go
-  blocks those behind it, so queues spill back.
+- node: heads that want the same link share it by the capacity of the links they come from (start-time fair queueing,
+  so exactly); a head that cannot go blocks those behind it, so queues spill back.
 
 Instants inside a step are kept as fractions, so that headways and travel times are not rounded to steps. A head moves
 at most one link a step. Nothing is ever removed: a city that locks up stays locked up, and `Engine.stalled` says where.
@@ -14,7 +14,8 @@ at most one link a step. Nothing is ever removed: a city that locks up stays loc
 References
 ----------
 Newell (1993), Transportation Research B 27(4) (three parts). Yperman (2007), The link transmission model, KU Leuven.
-Tampere et al. (2011), Transportation Research B 45(1) (node model: shares by capacity).
+Tampere et al. (2011), Transportation Research B 45(1) (node model: shares by capacity). Goyal, Vin and Cheng (1997),
+IEEE/ACM Transactions on Networking 5(5) (start-time fair queueing).
 """
 
 from __future__ import annotations
@@ -108,7 +109,12 @@ class Engine:
         self._out_from = np.full(links + nodes, -_NEVER)
         self._in_from = np.full(links, -_NEVER)
         self._last_in = np.full(links, -_NEVER)
-        self._turn = np.zeros(links + nodes)
+        # Fair queueing: each turn (row and next link) has a tag, each link a clock that follows the tags it lets in.
+        ways = np.bincount(roads.from_node, minlength=nodes)
+        self._way = _number_among_equals(roads.from_node)
+        self._first_turn = _offsets(ways[self._to_node])
+        self._tag = np.zeros(int(ways[self._to_node].sum()))
+        self._clock = np.zeros(links)
         self.delay_s = np.zeros(links + nodes)
         self._moment = np.zeros(links)
         self.arrival_s = np.full(len(trips), np.nan, np.float32)
@@ -118,8 +124,7 @@ class Engine:
         self._renew(np.arange(links + nodes))
         self._rounds = int(np.ceil(max(roads.capacity_vps.max(initial=0.0), away.max(initial=0.0)) + 1))
         self._mark = np.zeros(links, np.int64)
-        self._sum = np.zeros(links)
-        self._best = np.zeros(links)
+        self._lowest = np.full(links, -_NEVER)
 
     def step(self, next_link: IntArray) -> None:
         """Move every vehicle that can move in the next second.
@@ -147,10 +152,14 @@ class Engine:
         since = np.maximum(self._in_from[target[moving]], self._room_from(target[moving]))
         able = np.flatnonzero(since <= self.now_s)
         moving, since = moving[able], since[able]
-        won = self._share(rows[moving], target[moving])
+        turn = self._first_turn[rows[moving]] + self._way[target[moving]]
+        rank = np.maximum(self._clock[target[moving]], self._tag[turn])
+        won = self._share(target[moving], rank)
         lost = rows[moving[~won]]
-        moving, since = moving[won], since[won]
+        moving, since, turn, rank = moving[won], since[won], turn[won], rank[won]
         rows_moved, into = rows[moving], target[moving]
+        self._clock[into] = rank
+        self._tag[turn] = rank + 1.0 / self._weight[rows_moved]
         instant = np.maximum(np.maximum(self._due[rows_moved], since), self._last_in[into])
         np.maximum(instant, self.now_s - STEP_S + _INSTANT, out=instant)
         self._leave(rows_moved, slot[moving], vehicle[moving], instant)
@@ -176,28 +185,20 @@ class Engine:
         since[needed >= self.left[target]] = _NEVER
         return since
 
-    def _share(self, rows: LongArray, target: IntArray) -> Flags:
-        """Return who enters: one a link; where several want it, in turn by capacity (smooth weighted round robin)."""
-        order = np.arange(len(rows))
+    def _share(self, target: IntArray, rank: FloatArray) -> Flags:
+        """Return who enters: one a link, where several want it the one of lowest rank."""
+        order = np.arange(len(target))
         self._mark[target] = order
         won: Flags = self._mark[target] == order
         if won.all():
             return won
-        contested = np.unique(target[~won])
-        self._sum[contested] = np.nan
-        rivals = np.flatnonzero(np.isnan(self._sum[target]))
-        wanted, who = target[rivals], rows[rivals]
-        self._sum[contested] = 0.0
-        self._best[contested] = -_NEVER
-        weight = self._weight[who]
-        np.add.at(self._sum, wanted, weight)
-        self._turn[who] += weight / self._sum[wanted]
-        np.maximum.at(self._best, wanted, self._turn[who])
-        first = rivals[self._turn[who] == self._best[wanted]]
+        contested = target[~won]
+        self._lowest[contested] = _NEVER
+        np.minimum.at(self._lowest, target, rank)
+        first = np.flatnonzero(rank == self._lowest[target])
         self._mark[target[first]] = first
-        won[rivals] = self._mark[wanted] == rivals
-        self._turn[rows[self._mark[contested]]] -= 1.0
-        return won
+        self._lowest[contested] = -_NEVER
+        return np.asarray(self._mark[target] == order)
 
     def _leave(self, rows: LongArray, slot: LongArray, vehicle: IntArray, instant: FloatArray) -> None:
         self.exit_s[slot] = instant
@@ -331,12 +332,22 @@ _STATE = (
     "_out_from",
     "_in_from",
     "_last_in",
-    "_turn",
+    "_tag",
+    "_clock",
     "delay_s",
     "_moment",
     "arrival_s",
     "_due",
 )
+
+
+def _number_among_equals(values: IntArray) -> LongArray:
+    """Return how many equal values stand before each."""
+    order = np.argsort(values, kind="stable")
+    _, first, count = np.unique(values[order], return_index=True, return_counts=True)
+    number = np.empty(len(values), np.int64)
+    number[order] = np.arange(len(values)) - np.repeat(first, count)
+    return number
 
 
 def _offsets(sizes: npt.NDArray[Any]) -> LongArray:
