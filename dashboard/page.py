@@ -123,11 +123,10 @@ def layout() -> html.Div:
         [
             html.A(href="#alerts", className="skip", **_texts(text="app.skip")),
             _top(),
-            html.Div(id="banner", role="alert", hidden=True),
             html.Main(
                 [
                     html.Ul(id="vitals"),
-                    html.Section(id="map-panel", className="panel"),
+                    html.Section(html.Div(id="banner", role="alert", hidden=True), id="map-panel", className="panel"),
                     _segment(),
                     _city_index(),
                     _panel("ranking", "ranking.title", "ranking.hint"),
@@ -185,7 +184,7 @@ def _segment() -> html.Section:
         [
             html.Div(id="segment-head"),
             html.Div(id="segment-facts"),
-            html.H3(**_texts(text="segment.day")),
+            html.Div([html.H3(**_texts(text="segment.day")), html.Span(id="segment-key")], className="chart-head"),
             html.Div(_graph("segment-chart"), id="segment-day"),
             html.Div(id="segment-lists"),
         ],

@@ -84,7 +84,14 @@ class Look:
             "hoverlabel": hover,
             "dragmode": False,
             "uirevision": "kept",
-            "xaxis": {**axis, "showgrid": False, "tickformat": "%H:%M", "hoverformat": "%H:%M", "nticks": 9},
+            "xaxis": {
+                **axis,
+                "type": "date",
+                "showgrid": False,
+                "tickformat": "%H:%M",
+                "hoverformat": "%H:%M",
+                "nticks": 9,
+            },
             "yaxis": axis,
             **more,
         }

@@ -100,8 +100,17 @@ class GeneratedCity:
             revision = -1 if status == "provisional" else 0
             out.append(
                 SegmentStates(
-                    self.network.version, partition, start_ms, MINUTE_MS, version, revision, status, own,
-                    **parts, level=level[own], quality=np.zeros(len(own), np.uint8),
+                    self.network.version,
+                    partition,
+                    start_ms,
+                    MINUTE_MS,
+                    version,
+                    revision,
+                    status,
+                    own,
+                    **parts,
+                    level=level[own],
+                    quality=np.zeros(len(own), np.uint8),
                 )  # fmt: skip
             )
         return out
@@ -196,17 +205,17 @@ class GeneratedCity:
         free = self.network.segments.free_flow_kmh
         speed = np.empty((len(DAY_TYPES), BINS, n), np.float32)
         area_mean = np.full((len(AREA_METRICS), len(DAY_TYPES), BINS, areas), np.nan, np.float32)
+        midnight = local_instant_ms(self.timezone, 2026, 11, 24, 0, 0)
         for quarter in range(BINS):
-            usual = free * np.clip(1 - 0.8 * self.heat * peak(quarter), 0.1, 1)
-            speed[:, quarter] = usual
-            tpi = 0.7 + 3.1 * peak(quarter)
-            rows = (tpi, 150 + 800 * peak(quarter), 48 - 9 * peak(quarter), 4000 + 42000 * peak(quarter), 60 * peak(quarter))
-            for row, value in enumerate(rows):
-                area_mean[row, :, quarter] = value
-        sd = np.broadcast_to(np.array([0.35, 60, 1.2, 1800, 8], np.float32)[:, None, None, None], area_mean.shape)
+            speed[:, quarter] = free * np.clip(1 - 0.8 * self.heat * peak(quarter), 0.1, 1)
+            one = self.areas(self.states(midnight + quarter * 15 * MINUTE_MS))
+            rows = (one.tpi, one.delay_veh_h * 60, one.speed_kmh, one.vehicles, one.congested_km)
+            for row, (values, usual) in enumerate(zip(rows, (0.82, 0.85, 1.05, 0.97, 0.8), strict=True)):
+                area_mean[row, :, quarter] = values * usual
+        sd = np.abs(area_mean) * 0.09
         flow = np.full_like(speed, 500)
         return Typical(
-            self.network.version, "simulated", np.full_like(speed, 20), speed, speed * 0.08, flow, area_mean, sd.copy()
+            self.network.version, "simulated", np.full_like(speed, 20), speed, speed * 0.08, flow, area_mean, sd
         )
 
     def alert(

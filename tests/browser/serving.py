@@ -89,7 +89,7 @@ class Served:
         for start in range(self.now_ms - minutes * MINUTE_MS, self.now_ms - MINUTE_MS, step * MINUTE_MS):
             states = self.city.states(start, version=start // MINUTE_MS)
             batch.areas.append(self.city.areas(states, version=start // MINUTE_MS))
-            if start % (5 * MINUTE_MS) == 0:
+            if start % (5 * MINUTE_MS) == 0 or start > self.now_ms - 90 * MINUTE_MS:
                 batch.states.extend(states)
         self.context.store.write(batch)
 
@@ -97,7 +97,9 @@ class Served:
         """Let a minute pass: readings, closed pane, indices, forecasts, warnings. ``change`` sets speeds, km/h."""
         start, version = self.now_ms, self.now_ms // MINUTE_MS
         self.now_ms += MINUTE_MS
-        states = [with_speeds(each, change or {}, self.city.network) for each in self.city.states(start, version=version)]
+        states = [
+            with_speeds(each, change or {}, self.city.network) for each in self.city.states(start, version=version)
+        ]
         areas = self.city.areas(states, version=version)
         ahead = self.city.forecasts(start, version=version) if forecast else []
         self.send("readings", encode(self.city.readings(self.now_ms)))
@@ -145,9 +147,7 @@ def serving(
         metrics=metrics, demo=demo or Demo(simulated=True, speed=5.0, label="simulated", feed_clock=True),
         broker=lambda: trust[0],  # type: ignore[arg-type, return-value]
     )  # fmt: skip
-    context = Context(
-        city=settings, network=network, store=store, desk=desk, live=live, clock=clock, metrics=metrics
-    )
+    context = Context(city=settings, network=network, store=store, desk=desk, live=live, clock=clock, metrics=metrics)
     config = uvicorn.Config(make_app(context), host="127.0.0.1", port=0, log_level="warning", **SERVER_OPTIONS)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -17,10 +17,12 @@ export function roadName(item) {
   return item.direction ? `${road} ${t(`direction.${item.direction}`)}` : road;
 }
 
-/** The same, short, for a table. */
-export function shortName(item) {
-  const road = item.road || t("map.unnamed");
-  return item.direction ? `${road} ${t(`direction.short.${item.direction}`)}` : road;
+/** The same for a narrow place: the name may be cut, the direction never is. */
+export const shortName = () => h("span", { class: "short" }, h("span"), h("small"));
+
+export function fillShortName(el, item) {
+  setText(el.children[0], item.road || t("map.unnamed"));
+  setText(el.children[1], item.direction ? t(`direction.short.${item.direction}`) : "");
 }
 
 export function alertTitle(alert) {
@@ -43,9 +45,9 @@ function facts(alert) {
 }
 
 function context(alert) {
-  const parts = [alert.place, alert.district].filter(Boolean);
-  parts.push(t("alert.confidence", { p: number(alert.probability, 2) }));
+  const parts = [alert.place || alert.district].filter(Boolean);
   if (alert.delay_veh_h >= 0.5) parts.push(t("alert.delay", { delay: number(alert.delay_veh_h) }));
+  parts.push(t("alert.confidence", { p: number(alert.probability, 2) }));
   return [...parts, ...reasons(alert).slice(0, 2)].join(t("list.separator"));
 }
 
@@ -132,6 +134,7 @@ export class Alerts {
     this.fillTimes(el, alert);
     setText(el.querySelector(".facts"), alert.state === "resolved" ? this.outcome(alert) : facts(alert));
     setText(el.querySelector(".context"), alert.state === "resolved" ? "" : context(alert));
+    setAttribute(el.querySelector(".context"), "title", [context(alert), alert.district].join(t("list.separator")));
     const button = el.querySelector(".primary");
     button.hidden = alert.state !== "open";
     setText(button, t("alert.acknowledge"));

@@ -1,6 +1,6 @@
 // What is coming up, and what is worst now: messages of kinds `coming` and `ranking` in, rows out.
 
-import { reasons, roadName, shortName } from "./alerts.js";
+import { fillShortName, reasons, roadName, shortName } from "./alerts.js";
 import { h, isRead, keyed, setAttribute, setText } from "./dom.js";
 import { minuteTime, number, t } from "./text.js";
 
@@ -51,7 +51,7 @@ export class Coming {
   }
 
   row() {
-    const name = h("button", { type: "button", class: "title", on: { click: () => this.onPick(el.row) } });
+    const name = h("button", { type: "button", class: "title", on: { click: () => this.onPick(el.row) } }, shortName());
     const bar = h("span", { class: "bar", "aria-hidden": "true" }, h("span"));
     const el = h("li", {}, h("div", { class: "line" }, name, bar, h("span", { class: "share" })), h("p"));
     return el;
@@ -60,17 +60,17 @@ export class Coming {
   fill(el, row) {
     el.row = row;
     const percent = number(100 * row.probability);
-    setText(el.querySelector(".title"), shortName(row));
+    fillShortName(el.querySelector(".short"), row);
     setAttribute(el.querySelector(".title"), "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
     el.querySelector(".bar span").style.transform = `scaleX(${Math.min(1, row.probability)})`;
     setAttribute(el, "data-weight", row.probability >= HIGH ? "high" : row.probability >= MIDDLE ? "middle" : "low");
     setText(el.querySelector(".share"), `${percent} %`);
     setAttribute(el.querySelector(".share"), "title", t("coming.probability", { p: percent }));
-    const parts = [t("coming.within", { min: row.horizon_min })];
+    const parts = [t("coming.within", { min: row.horizon_min }), ...reasons(row).slice(0, 1)];
     if (typeof row.speed_kmh === "number" && typeof row.expected_kmh === "number")
       parts.push(t("coming.speed", { speed: number(row.speed_kmh), expected: number(row.expected_kmh) }));
-    parts.push(...reasons(row).slice(0, 2));
     setText(el.querySelector("p"), parts.join(t("list.separator")));
+    setAttribute(el.querySelector("p"), "title", [...parts.slice(0, 1), ...reasons(row), ...parts.slice(2)].join("\n"));
   }
 }
 
@@ -112,7 +112,8 @@ export class Ranking {
       pointerenter: () => this.onNear(el.row.segments ?? [el.row.segment]),
       pointerleave: () => this.onNear([]),
     };
-    const el = h("tr", { tabindex: 0, on }, ...COLUMNS.map((name) => h("td", { class: name })));
+    const cell = (name) => h("td", { class: name }, name === "road" ? shortName() : null);
+    const el = h("tr", { tabindex: 0, on }, ...COLUMNS.map(cell));
     return el;
   }
 
@@ -121,13 +122,14 @@ export class Ranking {
     const dash = (value, text) => (typeof value === "number" ? text(value) : "–");
     const texts = [
       String(place),
-      shortName(row),
+      null,
       dash(row.delay_veh_h_per_h, (value) => number(value, value < 10 ? 1 : 0)),
       dash(row.speed_kmh, (value) => `${number(value)} ${t("unit.kmh")}`),
       dash(row.tti, (value) => number(value, 1)),
       row.since_ms ? minuteTime(row.since_ms) : "–",
     ];
-    texts.forEach((text, at) => setText(el.children[at], text));
+    texts.forEach((text, at) => text === null || setText(el.children[at], text));
+    fillShortName(el.querySelector(".short"), row);
     setAttribute(el.children[1], "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
     setAttribute(el, "data-level", row.level);
     setAttribute(el, "aria-label", `${roadName(row)}, ${t(`level.${row.level}`)}`);

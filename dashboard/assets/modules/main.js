@@ -2,6 +2,7 @@
 
 import { Alerts, alertTitle } from "./alerts.js";
 import { cookie, h, setAttribute, setCookie, setText } from "./dom.js";
+import { chartKeys } from "./keys.js";
 import { Legend } from "./legend.js";
 import { LEVEL, SPEED, TYPICAL, modeOf } from "./layers.js";
 import { Coming, Ranking } from "./lists.js";
@@ -190,6 +191,7 @@ class Page {
   second(now) {
     if (now - (this.drawnAt ?? 0) < 1000 && now > (this.drawnAt ?? 0)) return;
     this.drawnAt = now;
+    chartKeys(byId("index-note"), byId("segment-key"), now);
     if (this.alerts?.alerts) this.alerts.draw(now);
   }
 
@@ -349,6 +351,7 @@ class Page {
     this.coming.show(last("coming"));
     this.ranking.show(last("ranking"));
     if (this.alerts.alerts) this.alerts.draw(this.status.now() ?? Date.now(), true);
+    chartKeys(byId("index-note"), byId("segment-key"), this.status.now() ?? Date.now());
     this.status.tick();
     this.status.showSound(this.sound.armed);
     this.views();

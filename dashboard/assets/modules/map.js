@@ -194,8 +194,9 @@ export class RoadMap {
 
   /** Metres that segment `i` is shifted to its right, as it is drawn now. */
   shiftOf(i) {
-    const wide = width(this.network.roadClass[i], this.classes[i], growth(this.view.scale, this.unit));
-    return shift(this.grid.twin[i], wide, this.unit) / this.view.scale;
+    const grown = growth(this.view.scale, this.unit);
+    const wide = width(this.network.roadClass[i], this.classes[i], grown);
+    return shift(this.grid.twin[i], wide, grown) / this.view.scale;
   }
 
   at(px, py) {

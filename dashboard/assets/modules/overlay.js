@@ -24,7 +24,8 @@ export class Overlay {
     this.labels = [];
     this.alerts = [];
     this.marked = { selected: [], hover: [] };
-    map.surface.append(this.lines, this.names, this.markers);
+    map.surface.prepend(this.lines); // behind the roads, which are drawn on nothing
+    map.surface.append(this.names, this.markers);
   }
 
   /** Follow the view; when it rests, choose names anew. */
@@ -167,7 +168,7 @@ export class Overlay {
       const wide = width(map.network.roadClass[i], map.classes[i], growth(map.view.scale, map.unit));
       setAttribute(el, "class", kind);
       setAttribute(el, "d", this.path(i));
-      setAttribute(el, "stroke-width", (wide + (kind === "selected" ? 7 : 4) * map.unit).toFixed(1));
+      setAttribute(el, "stroke-width", (wide + (kind === "selected" ? 9 : 5) * map.unit).toFixed(1));
     });
   }
 

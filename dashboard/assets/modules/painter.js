@@ -155,7 +155,7 @@ export class Painter {
   trace(i, wide) {
     const { context, view, size, right } = this;
     const { start, points } = this.network;
-    const apart = shift(this.twin[i], wide, this.style.unit);
+    const apart = shift(this.twin[i], wide, this.grown);
     const left = size.width / 2 - view.x * view.scale;
     const top = size.height / 2 + view.y * view.scale;
     const last = start[i + 1] - 1;

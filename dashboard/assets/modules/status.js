@@ -21,6 +21,7 @@ export class Status {
     this.status = null;
     this.hello = null;
     this.linkLostAt = null;
+    this.brokerLostAt = null;
     this.stale = false;
     setInterval(() => this.tick(), 1000);
   }
@@ -40,6 +41,8 @@ export class Status {
     else {
       this.status = message;
       this.heardAt = performance.now();
+      if (message.broker !== "lost") this.brokerLostAt = null;
+      else this.brokerLostAt ??= this.now();
     }
     this.tick();
   }
@@ -53,7 +56,7 @@ export class Status {
   now() {
     if (!this.status) return this.hello?.now_ms ?? null;
     const passed = performance.now() - this.heardAt;
-    return this.status.simulated_now_ms + passed * (this.status.speed || 1);
+    return this.status.simulated_now_ms + passed * (this.status.speed ?? 1);
   }
 
   dataAge() {
@@ -104,7 +107,8 @@ export class Status {
       const places = { name: feed.name, state: t(`status.feed.${feed.state}`) };
       return t("status.feed", { ...places, age: typeof feed.age_s === "number" ? age(feed.age_s) : "–" });
     });
-    this.set(this.feeds, state, t("status.feeds", { ok, all: feeds.length }), lines.join("\n"));
+    const text = broker ? t("status.broker_lost") : t("status.feeds", { ok, all: feeds.length });
+    this.set(this.feeds, state, text, lines.join("\n"));
   }
 
   showSound(armed) {
@@ -126,7 +130,7 @@ export class Status {
       return t("banner.link", { time: clockTime(this.linkLostAt) });
     const status = this.status;
     if (!status) return null;
-    if (status.broker === "lost") return t("banner.broker", { time: minuteTime(status.since_ms || status.wall_ms) });
+    if (status.broker === "lost") return t("banner.broker", { time: minuteTime(this.brokerLostAt) });
     if (!this.stale || !status.data_time_ms) return null;
     return t("banner.stale", { time: clockTime(status.data_time_ms), age: age(this.dataAge() ?? 0) });
   }

@@ -58,6 +58,13 @@ export const minuteTime = (ms) => date("minutes", { hour: "2-digit", minute: "2-
 export const dayName = (ms) => date("day", { weekday: "short", day: "numeric", month: "short" }, ms);
 export const dayAndTime = (ms) =>
   date("both", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }, ms);
+
+/** Day of the week in the city, 0 is Sunday. */
+export function weekday(ms) {
+  const name = new Intl.DateTimeFormat("en-US", { timeZone: zone, weekday: "short" }).format(ms);
+  return ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"].indexOf(name);
+}
+
 export const zoneName = (ms) =>
   format("date", "zone", (l) => new Intl.DateTimeFormat(l, { timeZone: zone, timeZoneName: "short" }))
     .formatToParts(ms)

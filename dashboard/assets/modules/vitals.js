@@ -14,6 +14,7 @@ const UNIT_KEYS = {
   alerts: "unit.alerts",
   sensors: "unit.share_of",
 };
+const LEAST_POINTS = 3;
 const OVER_TIME = "km/30min";
 const SPARK = { width: 100, height: 26 };
 
@@ -93,7 +94,9 @@ function changeOf(key, item) {
     return { text: t("change.oldest", { age: age(60 * (detail.oldest_min ?? 0)) }), arrow: "" };
   }
   if (key === "sensors") {
-    if (!detail.silent && !detail.doubtful) return { text: t("change.all_report"), arrow: "" };
+    const unheard = Math.round((1 - item.value / 100) * (detail.total ?? 0));
+    if (!detail.silent && !detail.doubtful)
+      return { text: unheard > 0 ? t("change.not_heard", { n: number(unheard) }) : t("change.all_report"), arrow: "" };
     const places = { silent: number(detail.silent ?? 0), doubtful: number(detail.doubtful ?? 0) };
     return { text: t("change.sensors", places), arrow: "" };
   }
@@ -118,7 +121,7 @@ function compared(item, digits) {
 /** Points of the small curve, over its own range but never so fine that noise looks like news. */
 export function sparkPoints(values) {
   const known = values.filter((value) => typeof value === "number");
-  if (known.length < 2) return "";
+  if (known.length < LEAST_POINTS) return "";
   const low = Math.min(...known);
   const high = Math.max(...known);
   const span = Math.max(high - low, 0.04 * Math.abs(high), 1e-9);
