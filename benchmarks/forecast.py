@@ -49,9 +49,15 @@ def los_loop() -> Days:
 
 
 def pems_i5() -> Days:
+    return Days("I-5", i5_days("speed"), (0, 1), (0, 1), 2)
+
+
+def i5_days(column: str) -> list[Array]:
     frame = pd.read_csv(data() / "pems_i5" / "I5N_train_detector_states_3days.csv.gz")
-    speed = frame.pivot(index="timestamp", columns="station_id", values="speed").to_numpy(dtype=np.float64)
-    return Days("I-5", _days(speed), (0, 1), (0, 1), 2)
+    stations = frame.sort_values("milepost")["station_id"].unique()
+    return _days(
+        frame.pivot(index="timestamp", columns="station_id", values=column)[stations].to_numpy(dtype=np.float64)
+    )
 
 
 def typical_of(days: list[Array]) -> Typical:

@@ -154,6 +154,7 @@ class WarnStage:
             fast=state.road.fast,
             slow=state.road.slow,
             downstream=downstream,
+            downstream_slow=self._downstream[partition].least(state.road.slow),
             utilisation=(pane.flow_vph / self._network.segments.capacity_vph[segments]).astype(np.float32),
         )
         probability = warning.probabilities(outlook)

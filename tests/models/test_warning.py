@@ -16,10 +16,11 @@ def _column(*values: float) -> Small:
 
 
 CALM = Outlook(
-    p_forecast=np.full((1, 3), 0.05, dtype=np.float32),
+    p_forecast=np.full((1, 3), 0.01, dtype=np.float32),
     fast=_column(0.9),
     slow=_column(0.9),
     downstream=_column(0.9),
+    downstream_slow=_column(0.9),
     utilisation=_column(0.4),
 )
 
@@ -36,20 +37,21 @@ def test_a_calm_road_is_not_warned_of() -> None:
     assert _p(CALM) < 0.05
 
 
-def test_a_falling_speed_a_queue_ahead_and_a_poor_forecast_each_raise_the_probability() -> None:
+def test_a_falling_speed_a_growing_queue_ahead_and_a_poor_forecast_each_raise_the_probability() -> None:
     assert _p(replace(CALM, p_forecast=np.full((1, 3), 0.6, dtype=np.float32))) > _p(CALM)
-    assert _p(replace(CALM, fast=_column(0.7))) > _p(CALM)
+    falling = probabilities(replace(CALM, fast=_column(0.7)))
+    assert falling[0, 0] > probabilities(CALM)[0, 0]
     assert _p(replace(CALM, downstream=_column(0.2))) > _p(CALM)
 
 
 def test_all_together_pass_the_threshold() -> None:
-    bad = Outlook(np.full((1, 3), 0.6, dtype=np.float32), _column(0.6), _column(0.85), _column(0.2), _column(0.95))
+    bad = Outlook(np.full((1, 3), 0.6, dtype=np.float32), _column(0.6), *map(_column, (0.85, 0.2, 0.6, 0.95)))
     assert _p(bad) > 0.6
 
 
 def test_the_probability_does_not_fall_with_the_horizon() -> None:
     rng = np.random.default_rng(5)
-    outlook = Outlook(*(rng.random(shape, dtype=np.float32) for shape in ((50, 3), 50, 50, 50, 50)))
+    outlook = Outlook(*(rng.random(shape, dtype=np.float32) for shape in ((50, 3), 50, 50, 50, 50, 50)))
     assert (np.diff(probabilities(outlook), axis=1) >= 0).all()
 
 
