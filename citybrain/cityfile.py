@@ -23,6 +23,7 @@ from citybrain.network import Network
 from citybrain.settings import (
     CitySettings,
     Limits,
+    ScriptedIncident,
     SimulatedFeed,
     TableFeed,
     Thresholds,
@@ -51,6 +52,7 @@ _UNITS_IN_WORDS = {
 _NOT_IN_THE_FILE = frozenset({"folder", "data_folder"})
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_LONGEST_S = 1e9
 _DURATION = 'a duration such as "30s", "1min", "2h"'
 
 
@@ -113,7 +115,8 @@ def parse_duration(text: str) -> timedelta | None:
     """
     if not text.strip() or _DURATION_PART.sub("", text).strip():
         return None
-    return timedelta(seconds=sum(float(n) * _UNIT_S[unit] for n, unit in _DURATION_PART.findall(text)))
+    seconds = sum(float(n) * _UNIT_S[unit] for n, unit in _DURATION_PART.findall(text))
+    return timedelta(seconds=seconds) if seconds <= _LONGEST_S else None
 
 
 def _syntax_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
@@ -197,6 +200,12 @@ _RULES: dict[tuple[type, str], _Rule] = {
     (SimulatedFeed, "incidents_per_day"): _COUNT,
     (SimulatedFeed, "faulty_share"): _SHARE,
     (SimulatedFeed, "speed"): _POSITIVE,
+    (ScriptedIncident, "segment"): _TEXT,
+    (ScriptedIncident, "at"): _Rule(
+        lambda text: re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text) is not None, "a time of day such as '07:04'"
+    ),
+    (ScriptedIncident, "duration"): _LONGER,
+    (ScriptedIncident, "lanes"): _Rule(lambda lanes: lanes >= 1, "a whole number of 1 or more"),
     (SimulatedFeed, "start"): _Rule(
         lambda text: re.fullmatch(r"|([01]\d|2[0-3]):[0-5]\d", text) is not None, "a time of day such as '07:00'"
     ),

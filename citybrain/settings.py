@@ -164,6 +164,28 @@ class TableFeed:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptedIncident:
+    """An incident of the simulated city that happens every day, besides the drawn ones: for demos and drills.
+
+    Attributes
+    ----------
+    segment
+        Segment id.
+    at
+        Local time of its onset, such as ``07:04``.
+    duration
+        How long it lasts.
+    lanes
+        Lanes that it closes.
+    """
+
+    segment: str
+    at: str
+    duration: timedelta = timedelta(minutes=30)
+    lanes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatedFeed:
     """The simulated city as a feed.
 
@@ -185,6 +207,8 @@ class SimulatedFeed:
         How many times faster than real time, until the present is reached; 1 follows the wall clock.
     start
         Local time of day at which the demo's clock starts on the last Tuesday; empty with ``speed`` 1.
+    scripted
+        Incidents that happen every day.
     """
 
     name: str = "simulated"
@@ -195,6 +219,7 @@ class SimulatedFeed:
     faulty_share: float = 0.02
     speed: float = 1.0
     start: str = ""
+    scripted: tuple[ScriptedIncident, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
