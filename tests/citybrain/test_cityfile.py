@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from citybrain.cityfile import load_city, load_network
+from citybrain.cityfile import load_city, load_network, parse_city
 from citybrain.errors import ConfigError
-from citybrain.settings import CitySettings, ColumnMapping, TimeSettings
+from citybrain.settings import (
+    CitySettings,
+    ColumnMapping,
+    Limits,
+    SimulatedFeed,
+    TableFeed,
+    Thresholds,
+    TimeSettings,
+    Webhook,
+)
 from citybrain.tomllines import key_lines
 
 SMALL = 'name = "A"\ntimezone = "Europe/Lisbon"\n'
@@ -169,6 +181,35 @@ metrics = { speed = { column = "v", unit = "km/h" }, flow_vph = { column = "q", 
 )
 def test_an_error_says_the_line_the_value_seen_and_the_values_allowed(tmp_path: Path, text: str, error: str) -> None:
     assert _errors(tmp_path, text) == [error]
+
+
+SEEN = """
+    1|-1|0|nan|inf|1e400|true|""|"x"|"1min"|"9999999999999h"|"\\u0000"|[]|[1]|[[1]]|["a", 1]|{}|{ a = 1 }|2026-01-01|07:00:00|
+    { column = "a", unit = 3 }|{ speed_kmh = 1 }
+"""
+VALUES = st.sampled_from([value.strip() for value in SEEN.split("|")])
+KEYS = [
+    *((cls, f.name, section) for cls, section in ((TimeSettings, "time"), (Limits, "limits")) for f in fields(cls)),
+    *((Thresholds, f.name, "thresholds") for f in fields(Thresholds)),
+    *((CitySettings, f.name, "") for f in fields(CitySettings)),
+    *((TableFeed, f.name, "[tables]") for f in fields(TableFeed)),
+    *((SimulatedFeed, f.name, "[simulated]") for f in fields(SimulatedFeed)),
+    *((Webhook, f.name, "[webhooks]") for f in fields(Webhook)),
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), VALUES), min_size=1, max_size=4, unique_by=lambda pair: pair[0][1:]))
+def test_whatever_stands_in_the_file_it_is_settings_or_a_told_error(
+    pairs: list[tuple[tuple[type, str, str], str]],
+) -> None:
+    at_top = [f"{name} = {value}" for (_, name, section), value in pairs if not section]
+    below = [f"[{section}]\n{name} = {value}" for (_, name, section), value in pairs if section]
+    said = ""
+    try:
+        parse_city("\n".join([*at_top, *below]), Path("/nowhere"))
+    except ConfigError as error:
+        said = str(error)
+    assert all(" seen, " in line and line.endswith(("allowed", ")")) for line in said.splitlines())
 
 
 def test_two_feeds_of_one_name_are_refused(tmp_path: Path) -> None:
