@@ -184,8 +184,8 @@ def test_an_error_says_the_line_the_value_seen_and_the_values_allowed(tmp_path: 
 
 
 SEEN = """
-    1|-1|0|nan|inf|1e400|true|""|"x"|"1min"|"9999999999999h"|"\\u0000"|[]|[1]|[[1]]|["a", 1]|{}|{ a = 1 }|2026-01-01|07:00:00|
-    { column = "a", unit = 3 }|{ speed_kmh = 1 }
+    1|-1|0|nan|inf|1e400|true|""|"x"|"1min"|"9999999999999h"|"\\u0000"|[]|[1]|[[1]]|["a", 1]|{}|{ a = 1 }|
+    2026-01-01|07:00:00|{ column = "a", unit = 3 }|{ speed_kmh = 1 }
 """
 VALUES = st.sampled_from([value.strip() for value in SEEN.split("|")])
 KEYS = [
