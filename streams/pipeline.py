@@ -13,12 +13,14 @@ from citybrain.settings import CitySettings
 from citybrain.topics import TopicName
 from citybrain.typical import Typical
 from infra.archive import Archive
+from infra.database.protocol import AlertDesk
 from infra.stores.protocol import Store
 from streams.aggregate import Aggregate
 from streams.alert import AlertStage
 from streams.archive import ArchiveStage
 from streams.forecast import ForecastStage
 from streams.match import MatchStage
+from streams.outbox import OutboxStage
 from streams.report import ReportStage
 from streams.rollup import Rollup
 from streams.stage import Stage
@@ -30,7 +32,7 @@ Role = Literal["worker", "serve"]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What stages are made of; ``run`` is empty for the live city, ``store`` absent where nothing is stored."""
+    """What stages are made of; ``run`` is empty for the live city, ``store`` and ``desk`` may be absent."""
 
     network: Network
     settings: CitySettings
@@ -38,6 +40,7 @@ class Ground:
     typical: Typical | None = None
     run: str = ""
     store: Store | None = None
+    desk: AlertDesk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,12 @@ def _store(g: Ground) -> Stage[Any]:
     return StoreStage(g.store, g.network.version, g.metrics, run=g.run)
 
 
+def _outbox(g: Ground) -> Stage[Any]:
+    if g.desk is None:
+        raise ConfigError("stage `outbox`: no alert desk seen, an open one needed")
+    return OutboxStage(g.desk, g.network, g.metrics, run=g.run)
+
+
 PIPELINE: tuple[Step, ...] = (
     # passages: key camera, plate pseudonyms -> readings: travel times between cameras
     Step("match", ("passages",), ("readings",), "worker", lambda g: MatchStage(g.network)),
@@ -98,16 +107,14 @@ PIPELINE: tuple[Step, ...] = (
     ),
     # results -> rows: newest version of each (partition, pane)
     Step("store", ("segment-states", "area-indices", "forecasts"), (), "serve", _store, "DuckDB"),
+    # alerts -> the alert's row and a message for each endpoint, in one transaction
+    Step("outbox", ("alerts",), (), "serve", _outbox, "SQL, webhooks"),
 )
 
-REPLAYED = ("aggregate", "rollup", "forecast", "warn", "alert")
-"""Worker stages of a replay run: what it reads is archived already, and nobody is to be told."""
+REPLAYED = ("aggregate", "rollup", "forecast", "warn", "alert", "store", "outbox")
+"""Stages of a replay run: what it reads is archived already; its alerts are kept, and nobody is told."""
 
 
 def stages(role: Role, ground: Ground) -> list[Stage[Any]]:
     """Return the stages of one process, made for the ground; of a replay run only those that compute or store."""
-    return [
-        step.make(ground)
-        for step in PIPELINE
-        if step.role == role and (not ground.run or step.name in REPLAYED or step.name == "store")
-    ]
+    return [step.make(ground) for step in PIPELINE if step.role == role and (not ground.run or step.name in REPLAYED)]

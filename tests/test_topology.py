@@ -7,9 +7,13 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner
 
+from citybrain.clock import ManualClock
 from citybrain.metrics import Metrics
 from citybrain.topics import TOPICS
 from cli.topology import topology
+from infra.database.alerts import SqlAlertDesk
+from infra.database.payload import Sender
+from infra.database.tables import open_database
 from infra.stores.factory import open_store
 from streams.pipeline import PIPELINE, Ground, Role, stages
 from streams.topology import mermaid, table
@@ -37,11 +41,14 @@ def test_every_step_is_what_its_stage_says(tmp_path: Path) -> None:
     network, settings = grid_network(), city_settings(tmp_path)
     settings.data_folder.mkdir()
     store = open_store(settings, network)
-    ground = Ground(network, settings, Metrics(), store=store)
+    engine = open_database(settings.database_address)
+    desk = SqlAlertDesk(engine, network, (), ManualClock(), Sender("Test"))
+    ground = Ground(network, settings, Metrics(), store=store, desk=desk)
     try:
         made = {stage.name: stage for role in get_args(Role) for stage in stages(role, ground)}
     finally:
         store.close()
+        engine.dispose()
     assert list(made) == [step.name for step in PIPELINE]
     for step in PIPELINE:
         assert made[step.name].sources == step.sources
