@@ -1,0 +1,46 @@
+"""``citybrain doctor``: what is wrong with an installation, in plain words. A city in, findings out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from citybrain.settings import CitySettings
+from cli.checkup import Finding, check_city, check_data, check_machine, check_streams
+from cli.options import brokers_option, city_argument, open_city
+
+SIGNS = {"well": ("ok  ", "green"), "note": ("note", "yellow"), "wrong": ("BAD ", "red")}
+
+
+@click.command()
+@city_argument
+@brokers_option
+def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
+    r"""Say what is wrong with this installation of CITY, in plain words.
+
+    It looks at the machine, the city folder, Java and Kafka's files, the broker and its topics, how far each stage is
+    behind, how old the data is, what was refused, and the store. It changes nothing. Exit code 1 if something is wrong.
+
+    \b
+    citybrain doctor cities/porto
+    citybrain doctor cities/porto --brokers kafka-1:9092
+    """
+    settings = open_city(city, data_folder)
+    wrong = 0
+    for finding in findings(settings, brokers):
+        sign, colour = SIGNS[finding.state]
+        click.echo(f"{click.style(sign, fg=colour)}  {finding.text}")
+        wrong += finding.state == "wrong"
+    click.echo(f"\n{wrong} thing{'s' * (wrong != 1)} wrong." if wrong else "\nAll is well.")
+    sys.exit(1 if wrong else 0)
+
+
+def findings(city: CitySettings, brokers: str | None) -> Iterator[Finding]:
+    """Yield every finding, the ground first: what stands on it may be wrong because of it."""
+    yield from check_machine(city)
+    yield from check_city(city)
+    yield from check_streams(city, brokers)
+    yield from check_data(city)

@@ -1,0 +1,182 @@
+"""The feeds of a city, run side by side: settings in, messages on Kafka out, until told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from datetime import time as time_of_day
+from pathlib import Path
+
+import structlog
+
+from citybrain.cityfile import load_network
+from citybrain.clock import Clock, ManualClock, ScaledClock
+from citybrain.errors import BrokerUnavailable, ConfigError
+from citybrain.network import Network
+from citybrain.records import Passages, Readings, encode
+from citybrain.settings import CitySettings, ScriptedIncident, SimulatedFeed, TableFeed
+from citybrain.wire import Output
+from cli.feedclock import feed_clock, remembering, sent_before
+from cli.options import brokers_of
+from infra.kafka.admin import apply_topics
+from infra.kafka.producer import BatchProducer
+from ingest.feed import play
+from ingest.publish import Publisher
+
+log = structlog.get_logger()
+
+BROKER_WAIT_S = 60.0
+HEARTBEAT_REAL_MS = 5000
+
+
+def run_feeds(
+    city: CitySettings,
+    brokers: str | None,
+    stop: threading.Event,
+    *,
+    names: tuple[str, ...] = (),
+    archives: Path | None = None,
+    speed: float | None = None,
+) -> None:
+    """Run the feeds until they end or ``stop`` is set.
+
+    Raises
+    ------
+    ConfigError
+        If ``names`` has an unknown feed, or a feed cannot be what it is told.
+    BrokerUnavailable
+        If no broker answers within a minute.
+    """
+    network = load_network(city)
+    known = [feed.name for feed in city.simulated] + [table.name for table in city.tables]
+    if unknown := sorted(set(names) - set(known)):
+        raise ConfigError(f"--feed {unknown[0]} seen, one of {', '.join(known) or 'none'} allowed")
+    wanted = set(names or known)
+    jobs = [_simulated(city, network, feed, brokers, stop) for feed in city.simulated if feed.name in wanted]
+    jobs += [
+        _table(city, network, table, brokers, stop, archives, speed) for table in city.tables if table.name in wanted
+    ]
+    if city.json_edge and not names:
+        jobs.append(_json_edge(city, network, brokers, stop))
+    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
+        running = [pool.submit(job) for job in jobs]
+        wait(running, return_when=FIRST_EXCEPTION)
+        if any(job.done() and job.exception() is not None for job in running):
+            stop.set()
+    for job in running:
+        job.result()
+
+
+def _simulated(
+    city: CitySettings, network: Network, feed: SimulatedFeed, brokers: str | None, stop: threading.Event
+) -> Callable[[], None]:
+    def run() -> None:
+        from simulators.city import SimulatedCity
+
+        folder = city.data_folder / "feeds"
+        clock, from_ms = feed_clock(city, feed, sent_before(folder, feed.name))
+        simulated = SimulatedCity(
+            network,
+            feed,
+            city.timezone,
+            truth_folder=city.truth_folder,
+            scripted=tuple(_scripted(network, incident) for incident in feed.scripted),
+            state_folder=folder / feed.name,
+        )
+        batches = simulated.batches(from_ms)
+        first = next(batches)  # runs the day up to now, while the broker starts
+        address = wait_for_brokers(city, network, brokers, stop)
+        if address is None:
+            return
+        producer = BatchProducer(address)
+        publisher = Publisher(network, producer, heartbeat_ms=round(HEARTBEAT_REAL_MS * feed.speed))
+        readings = aside(_chained(first, batches), producer)
+        play(remembering(readings, folder, feed.name), publisher, clock, stop)
+
+    return run
+
+
+def _table(
+    city: CitySettings, network: Network, table: TableFeed, brokers: str | None, stop: threading.Event,
+    archives: Path | None, speed: float | None,
+) -> Callable[[], None]:  # fmt: skip
+    def run() -> None:
+        from ingest.tables import TableReader
+
+        address = wait_for_brokers(city, network, brokers, stop)
+        if address is None:
+            return
+        reader = TableReader(table, network, folder=city.folder, data=archives)
+        batches = reader.batches()
+        first = next(batches, None)
+        if first is None:
+            raise ConfigError(f"feed {table.name}: no reading in {table.files}")
+        clock: Clock = ManualClock() if speed is None else ScaledClock(first.received_ms, speed)
+        producer = BatchProducer(address)
+        play(_chained(first, batches), Publisher(network, producer), clock, stop)
+        for letter in reader.refused:
+            log.warning("table_rows_refused", feed=table.name, reason=letter.reason, count=letter.count)
+
+    return run
+
+
+def _json_edge(city: CitySettings, network: Network, brokers: str | None, stop: threading.Event) -> Callable[[], None]:
+    def run() -> None:
+        from ingest.batcher import Batcher
+
+        address = wait_for_brokers(city, network, brokers, stop)
+        if address is not None:
+            Batcher(address, network).run(stop)
+
+    return run
+
+
+def _chained(
+    first: Readings | Passages, rest: Iterator[Readings] | Iterator[Readings | Passages]
+) -> Iterator[Readings]:
+    yield first  # type: ignore[misc]
+    yield from rest  # type: ignore[misc]
+
+
+def aside(batches: Iterator[Readings | Passages], producer: BatchProducer) -> Iterator[Readings]:
+    """Pass readings on; send passages, which have no owner among the partitions, on their way.
+
+    An interval's passages follow its readings, so they are sent right after these were.
+    """
+    for batch in batches:
+        if isinstance(batch, Passages):
+            producer.send([Output("passages", 0, batch.source.encode(), encode(batch))], batch.received_ms)
+        else:
+            yield batch
+
+
+def _scripted(network: Network, incident: ScriptedIncident):  # type: ignore[no-untyped-def]
+    from simulators.incidents import Scripted
+
+    at = [index for index, name in enumerate(network.segments.id) if name == incident.segment]
+    if not at:
+        raise ConfigError(f"scripted incident: segment {incident.segment!r} seen, an id of the network allowed")
+    return Scripted(at[0], time_of_day.fromisoformat(incident.at), incident.duration.total_seconds(), incident.lanes)
+
+
+def wait_for_brokers(city: CitySettings, network: Network, brokers: str | None, stop: threading.Event) -> str | None:
+    """Return the brokers' address once there is one with the city's topics; None if told to stop before.
+
+    Raises
+    ------
+    BrokerUnavailable
+        If there is none within a minute.
+    """
+    deadline = time.monotonic() + BROKER_WAIT_S
+    while not stop.is_set():
+        try:
+            address = brokers_of(city, brokers)
+            apply_topics(address, network.partitions, retention=city.retention)
+            return address
+        except BrokerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            stop.wait(0.1)
+    return None

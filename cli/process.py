@@ -1,0 +1,280 @@
+"""The serving process: a city and its brokers in, the page, API, stores and webhooks (and stages) running out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from citybrain.cityfile import load_network
+from citybrain.clock import SystemClock
+from citybrain.errors import BadRecord, CityBrainError
+from citybrain.messages import Event, decode_json
+from citybrain.metrics import Metrics
+from citybrain.network import Network
+from citybrain.settings import CitySettings
+from citybrain.typical import day_type_and_bin
+from citybrain.wire import Output
+from cli.host import StageHost
+from cli.runs import RunStores
+from cli.typicalweek import learn_typical, typical_of
+from dashboard.app import SERVER_OPTIONS, make_app
+from dashboard.context import Context
+from dashboard.live import Live
+from dashboard.live.city import TOPICS_SHOWN
+from dashboard.live.feeds import Demo
+from infra.database.alerts import SqlAlertDesk
+from infra.database.outbox import Outbox
+from infra.database.payload import Sender
+from infra.database.tables import open_database
+from infra.kafka.producer import BatchProducer, JsonProducer
+from infra.kafka.tail import Tail
+from infra.stores.factory import open_store
+from infra.webhooks import Dispatcher, ensure_secret
+from streams.pipeline import Ground, Role
+
+log = structlog.get_logger()
+
+TAIL_MESSAGES = 20
+"""Newest messages of each partition that the screen begins with: the sensors' last interval and its heartbeats."""
+LEARN_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one serving process does.
+
+    Attributes
+    ----------
+    city, address
+        The city; its brokers.
+    host, port
+        Where the page is.
+    roles
+        Roles whose stages run here.
+    production
+        True where other processes run the other stages, on machines of their own.
+    parts
+        State of other parts by name (broker, feed), for ``/health``.
+    """
+
+    city: CitySettings
+    address: str
+    host: str
+    port: int
+    roles: tuple[Role, ...]
+    production: bool = False
+    parts: Callable[[], Mapping[str, str]] = field(default=dict)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the program has one way to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        """Leave signals to the program."""
+        yield
+
+
+class CityProcess:
+    """Everything that one serving process holds."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, city = plan, plan.city
+        self.clock, self.metrics = SystemClock(), Metrics()
+        self.network: Network = load_network(city)
+        self.typical = typical_of(city, self.network)
+        self.store = open_store(city, self.network)
+        engine = open_database(city.database_address)
+        base_url = f"http://{plan.host}:{plan.port}"
+        sender = Sender(city.name, simulated=bool(city.simulated), base_url=base_url)
+        self.desk = SqlAlertDesk(engine, self.network, city.webhooks, self.clock, sender)
+        self._engine = engine
+        for endpoint in city.webhooks:
+            ensure_secret(Path(endpoint.secret_file))
+        self.dispatcher = Dispatcher(Outbox(engine), city.webhooks, self.clock, self.metrics, np.random.default_rng())
+        self.live = Live(
+            self.network, city, typical=self.typical, store=self.store, desk=self.desk, clock=self.clock,
+            metrics=self.metrics, demo=demo_of(city), broker=self._broker_state,
+        )  # fmt: skip
+        self.tail = Tail(plan.address, TOPICS_SHOWN, self.live.apply, last=TAIL_MESSAGES)
+        self.hosts = [StageHost(role, self.ground, plan.address, production=plan.production) for role in plan.roles]
+        self.runs = RunStores(plan.address, self.ground)
+        self._json = JsonProducer(plan.address)
+        self._events = BatchProducer(plan.address)
+
+    def ground(self) -> Ground:
+        """Return what stages are made of now."""
+        return Ground(
+            network=self.network, settings=self.plan.city, metrics=self.metrics, typical=self.typical,
+            store=self.store, desk=self.desk,
+        )  # fmt: skip
+
+    def app(self) -> FastAPI:
+        """Return the web application; stages and webhooks live as long as it."""
+        return make_app(
+            Context(
+                city=self.plan.city, network=self.network, store=self.store, desk=self.desk, live=self.live,
+                clock=self.clock, metrics=self.metrics, parts=self.parts,
+                submit_readings=self.submit_readings if self.plan.city.json_edge else None,
+                submit_event=self.submit_event,
+            ),
+            lifespan=[self._lifespan],
+        )  # fmt: skip
+
+    def parts(self) -> Mapping[str, str]:
+        """Return the state of every part by name."""
+        broker = self.tail.state
+        return {
+            "broker": broker.error or "ok",
+            **{host.role: host.state for host in self.hosts},
+            **self.plan.parts(),
+        }
+
+    def submit_readings(self, readings: list[bytes]) -> None:
+        """Send JSON readings to the batcher, at the feeds' time; durable on return."""
+        now_ms = self.live.city_ms()
+        self._json.send("readings-json", ((_detector(text), text, now_ms) for text in readings))
+        self._json.flush()
+
+    def submit_event(self, event: bytes) -> None:
+        """Send a reported event; durable on return."""
+        key = decode_json(Event, event).id.encode()
+        self._events.send([Output("events", 0, key, event)], self.live.city_ms())
+        self._events.flush()
+
+    def _broker_state(self):  # type: ignore[no-untyped-def]
+        return "lost" if self.tail.state.kind == "lost" else "ok"
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        self.tail.start()
+        tasks = [asyncio.create_task(host.run(), name=host.role) for host in self.hosts]
+        tasks.append(asyncio.create_task(self.dispatcher.run(stop), name="webhooks"))
+        tasks.append(asyncio.create_task(self.runs.follow(), name="runs"))
+        tasks.append(asyncio.create_task(self._learn(), name="typical"))
+        self.tasks = tasks
+        try:
+            yield
+        finally:
+            stop.set()
+            for task in tasks:
+                if task.get_name() != "webhooks":
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self.tail.stop)
+
+    async def _learn(self) -> None:
+        """Learn the typical week again after every midnight of the city, and give it to screen and stages."""
+        learnt_on: int | None = None
+        while True:
+            await asyncio.sleep(LEARN_EVERY_S)
+            now_ms = self.live.city_ms()
+            _, place = day_type_and_bin(now_ms, self.plan.city.timezone)
+            midnight_ms = now_ms - round(place * 900_000)
+            if learnt_on is None:
+                learnt_on = midnight_ms
+            if midnight_ms - learnt_on < 3_600_000:
+                continue
+            learnt_on = midnight_ms
+            typical = await asyncio.to_thread(
+                learn_typical, self.plan.city, self.network, self.store, before_ms=midnight_ms
+            )
+            if typical is not None:
+                self.typical = typical
+                self.live.city.use_typical(typical)
+                for host in self.hosts:
+                    host.renew()
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._json.close()
+        self._events.close()
+        self.store.close()
+        self._engine.dispose()
+
+
+def demo_of(city: CitySettings) -> Demo:
+    """Return whose clock the city follows."""
+    if city.simulated:
+        feed = city.simulated[0]
+        return Demo(simulated=True, speed=feed.speed, label=feed.name, feed_clock=bool(feed.start) or feed.speed != 1)
+    return Demo(feed_clock=bool(city.tables), label=city.tables[0].name if city.tables else "")
+
+
+class _Named(msgspec.Struct):
+    detector: str = ""
+
+
+def _detector(reading: bytes) -> bytes:
+    try:
+        return msgspec.json.decode(reading, type=_Named).detector.encode()
+    except msgspec.DecodeError as error:
+        raise BadRecord("malformed", f"no JSON reading: {error}") from error
+
+
+async def serve_until(stop: asyncio.Event, plan: Plan, on_listening: Callable[[CityProcess], None]) -> None:
+    """Run the serving process until ``stop`` is set.
+
+    Raises
+    ------
+    CityBrainError
+        If a part cannot be opened, or the stages do not fit what is on the broker.
+    """
+    process = await asyncio.to_thread(CityProcess, plan)
+    try:
+        config = uvicorn.Config(
+            process.app(), host=plan.host, port=plan.port, log_level="critical", lifespan="on", **SERVER_OPTIONS
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.02)
+        if serving.done():
+            raise CityBrainError(f"the page cannot be served at {plan.host}:{plan.port}")
+        _note_address(plan)
+        on_listening(process)
+        await _first_of(stop, serving, process.tasks)
+        server.should_exit = True
+        await serving
+        for task in process.tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+    finally:
+        (plan.city.data_folder / "web.json").unlink(missing_ok=True)
+        await asyncio.to_thread(process.close)
+
+
+async def _first_of(stop: asyncio.Event, serving: asyncio.Task[None], tasks: Sequence[asyncio.Task[None]]) -> None:
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({stopping, serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+
+
+def _note_address(plan: Plan) -> None:
+    text = json.dumps({"address": f"http://{plan.host}:{plan.port}", "pid": os.getpid()})
+    (plan.city.data_folder / "web.json").write_text(text)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` on Ctrl-C and SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(each, stop.set)
+        except NotImplementedError:  # Windows
+            signal.signal(each, lambda *_: loop.call_soon_threadsafe(stop.set))

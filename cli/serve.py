@@ -1,0 +1,52 @@
+"""``citybrain serve``: the page, the API, the stores and the webhooks, in one process beside workers elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from cli.options import (
+    brokers_of,
+    brokers_option,
+    city_argument,
+    open_city,
+    refuse_other_than_loopback,
+    refuse_port_in_use,
+)
+
+
+@click.command()
+@city_argument
+@brokers_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; this machine only.")
+@click.option("--port", default=8050, show_default=True, type=click.IntRange(1, 65535), help="Port of the page.")
+@click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
+def serve(city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int, verbose: bool) -> None:
+    r"""Serve the page, the API and the webhooks of CITY, and write its stores.
+
+    Workers (`citybrain worker`) and feeds (`citybrain ingest`) are other processes. `citybrain up` is all in one.
+
+    \b
+    citybrain serve cities/porto --brokers kafka-1:9092,kafka-2:9092
+    """
+    from citybrain.cityfile import load_network
+    from cli.logs import configure_logs
+    from cli.process import Plan, serve_until, stop_on_signals
+    from infra.kafka.admin import apply_topics
+
+    configure_logs(verbose=verbose)
+    settings = open_city(city, data_folder)
+    refuse_other_than_loopback(host)
+    refuse_port_in_use(host, port)
+    address = brokers_of(settings, brokers)
+    apply_topics(address, load_network(settings).partitions, retention=settings.retention)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        plan = Plan(settings, address, host, port, ("serve",), production=brokers is not None)
+        await serve_until(stop, plan, lambda _: click.echo(f"{settings.name}: http://{host}:{port}"))
+
+    asyncio.run(run())

@@ -1,0 +1,146 @@
+"""``citybrain up``: everything on this machine, with one command: broker, feeds, stages, stores, page."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from citybrain.settings import CitySettings
+from cli.child import Child
+from cli.options import (
+    brokers_option,
+    city_argument,
+    open_city,
+    refuse_other_than_loopback,
+    refuse_port_in_use,
+)
+
+if TYPE_CHECKING:
+    from infra.kafka.broker import EmbeddedBroker
+
+
+@click.command()
+@city_argument
+@brokers_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; this machine only.")
+@click.option("--port", default=8050, show_default=True, type=click.IntRange(1, 65535), help="Port of the page.")
+@click.option("--real-time", is_flag=True, help="A simulated city follows the wall clock.")
+@click.option("--fresh", is_flag=True, help="Begin anew: what an earlier run stored is removed.")
+@click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
+def up(
+    city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int,
+    real_time: bool, fresh: bool, verbose: bool,
+) -> None:  # fmt: skip
+    r"""Run CITY on this machine: Kafka, feeds, stream processors, stores, page and webhooks.
+
+    It prints the address of the page. Ctrl-C stops everything within seconds; what was stored is there at the next
+    start, and a simulated city goes on where it was.
+
+    \b
+    citybrain up cities/porto
+    citybrain up cities/porto --real-time --port 9000
+    """
+    from cli.logs import configure_logs
+
+    configure_logs(verbose=verbose)
+    settings = open_city(city, data_folder, real_time=real_time)
+    refuse_other_than_loopback(host)
+    refuse_port_in_use(host, port)
+    if fresh:
+        remove_data(settings)
+    asyncio.run(_run(settings, brokers, host, port, real_time=real_time))
+
+
+def remove_data(city: CitySettings) -> None:
+    """Remove what earlier runs left, unless one runs now.
+
+    Raises
+    ------
+    ConfigError
+        If the city's broker runs.
+    """
+    from citybrain.errors import ConfigError
+    from infra.kafka.broker import running_in
+
+    if (running := running_in(city.broker_folder)) is not None:
+        raise ConfigError(f"{city.data_folder}: in use by process {running.pid}; stop it before --fresh")
+    shutil.rmtree(city.data_folder)
+    city.data_folder.mkdir()
+
+
+async def _run(city: CitySettings, brokers: str | None, host: str, port: int, *, real_time: bool) -> None:
+    from rich.console import Console
+
+    from infra.kafka.broker import EmbeddedBroker
+
+    began = time.monotonic()
+    stop = asyncio.Event()
+    broker = None if brokers else EmbeddedBroker(city.broker_folder, console=Console(stderr=True))
+    feed = Child("feed", _ingest_arguments(city, brokers, real_time=real_time), city.data_folder / "logs" / "feed.log")
+    feeds = bool(city.simulated or city.tables or city.json_edge)
+    try:
+        # The simulated city runs its night while the broker starts.
+        if feeds:
+            feed.start()
+        address = await asyncio.to_thread(broker.start) if broker else str(brokers)
+        await _serve(stop, city, address, host, port, broker, feed if feeds else None, began)
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(part.stop) for part in (feed, broker) if part is not None))
+
+
+def _ingest_arguments(city: CitySettings, brokers: str | None, *, real_time: bool) -> list[str]:
+    arguments = ["ingest", str(city.folder), "--data", str(city.data_folder)]
+    arguments += ["--brokers", brokers] if brokers else []
+    return arguments + (["--real-time"] if real_time else [])
+
+
+async def _serve(
+    stop: asyncio.Event, city: CitySettings, address: str, host: str, port: int,
+    broker: EmbeddedBroker | None, feed: Child | None, began: float,
+) -> None:  # fmt: skip
+    from citybrain.cityfile import load_network
+    from cli.process import CityProcess, Plan, serve_until, stop_on_signals
+    from infra.kafka.admin import apply_topics
+
+    stop_on_signals(stop)
+    partitions = load_network(city).partitions
+    await asyncio.to_thread(apply_topics, address, partitions, retention=city.retention)
+
+    def parts() -> Mapping[str, str]:
+        return {} if feed is None else {"feed": feed.state}
+
+    def announce(process: CityProcess) -> None:
+        click.echo(f"{city.name} is at http://{host}:{port}  ({time.monotonic() - began:.1f} s; Ctrl-C stops it)")
+
+    plan = Plan(city, address, host, port, ("worker", "serve"), parts=parts)
+    watching = asyncio.create_task(_watch(broker, feed))
+    try:
+        await serve_until(stop, plan, announce)
+    finally:
+        watching.cancel()
+
+
+async def _watch(broker: EmbeddedBroker | None, feed: Child | None) -> None:
+    """Bring back the feed and the broker if they die."""
+    import structlog
+
+    from citybrain.errors import CityBrainError
+
+    log = structlog.get_logger()
+    while True:
+        await asyncio.sleep(1.0)
+        if feed is not None:
+            feed.watch()
+        if broker is not None and not broker.alive:
+            log.warning("broker_ended", reason=broker.trouble())
+            try:
+                await asyncio.to_thread(broker.start)
+            except CityBrainError as error:
+                log.error("broker_not_restarted", reason=str(error))
+                await asyncio.sleep(5.0)
