@@ -230,7 +230,7 @@ def test_old_states_are_deleted_and_their_means_are_kept(tmp_path: Path) -> None
     assert store.states(DAY, 2 * DAY)["time_start_ms"].min() == DAY + 5 * MIN
     series = store.series(0, 0, 9 * DAY, step_ms=5 * MIN)
     assert series["time_start_ms"].tolist()[:2] == [DAY, DAY + 5 * MIN]
-    assert (store.areas(0, 9 * DAY)["time_start_ms"] // DAY).unique().tolist() == [1, 2, 3]
+    assert store.areas(0, 9 * DAY)["time_start_ms"].min() == 6 * MIN
     assert len(store.states(0, DAY, run="r1")) > 0
     with pytest.raises(StoreRefused, match="older states are deleted"):
         store.write(Batch(states=[segment_states(NETWORK, pane_start_ms=0, version=99)]))
