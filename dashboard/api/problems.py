@@ -72,7 +72,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(503, f"The message log does not answer: {error}", headers={"Retry-After": "5"})
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        log.error("request failed", path=request.url.path, exc_info=error)
+        # The traceback is the server's to log: the error reaches it, too.
+        log.error("request failed", path=request.url.path, error=repr(error))
         return problem_response(500, "An unforeseen error; the server's log has it.")
 
     app.add_exception_handler(Problem, problem)

@@ -1,6 +1,6 @@
 """The city as it stands: messages of the log in, what the screen shows out. One object a run, safe between threads.
 
-The reader of the log calls `apply` from its own thread; the event loop asks. It sends nothing (``dashboard.live.push``).
+The reader of the log calls `apply` from its own thread; the event loop asks. ``dashboard.live.push`` sends.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class City:
             for forecast in forecasts:
                 if forecast.network == self.network.version:
                     self._layers.take_forecasts(forecast)
-            if areas is not None and areas.network == self.network.version:
+            if areas is not None and areas.network == self.network.version and self._areas is None:
                 self._take_areas(areas)
                 self._areas_restored = True
             if here:

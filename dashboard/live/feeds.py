@@ -105,7 +105,12 @@ class Feeds:
             self._data_lag_ms = max(0.0, (self.city_ms(wall_ms) - self.data_ms) / (self._rate or 1.0))
 
     def restore(self, data_ms: int, wall_ms: int) -> None:
-        """Start from what the store holds; on a feed's own clock its age is not known until something arrives."""
+        """Start from what the store holds, unless results came already.
+
+        On a feed's own clock its age is not known until something arrives.
+        """
+        if self.data_ms:
+            return
         self.data_ms = data_ms
         self._data_at_ms = None if self.demo.feed_clock else min(data_ms, wall_ms)
 

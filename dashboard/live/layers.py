@@ -65,9 +65,10 @@ class Layers:
         return max((part.closed_ms + part.pane_ms for part in closed), default=0)
 
     def restore(self, states: SegmentStates) -> None:
-        """Show a pane that the store held, until another comes."""
-        self.take_states(states)
-        self._partitions[states.partition].restored = True
+        """Show a pane that the store held, unless something came already, until another comes."""
+        if states.partition not in self._partitions:
+            self.take_states(states)
+            self._partitions[states.partition].restored = True
 
     def use_typical(self, typical: Typical) -> None:
         """Compare with another typical week."""

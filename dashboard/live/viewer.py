@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from dashboard.live.frames import Layer
 from dashboard.live.hub import Hub, Viewer
@@ -51,13 +51,9 @@ async def _send(socket: WebSocket, viewer: Viewer) -> None:
 
 async def _listen(socket: WebSocket, hub: Hub, viewer: Viewer) -> None:
     """Answer requests; anything else is ignored."""
-    while True:
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
         try:
-            text = await socket.receive_text()
-        except (WebSocketDisconnect, KeyError):
-            return
-        try:
-            request = msgspec.json.decode(text, type=_Request)
+            request = msgspec.json.decode(message.get("text") or "", type=_Request)
         except msgspec.DecodeError:
             continue
         hub.resync(viewer, request.resync)
