@@ -7,7 +7,7 @@ roads at night, and every draw depends on the seed, the day and what it is for, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from simulators.calendar import Day, day_of, on
 from simulators.day import DayRun
 from simulators.demand import demand_of
 from simulators.faults import faults_of_week
-from simulators.incidents import Scripted, incidents_of
+from simulators.incidents import Scripted, busy_main_road, incidents_of
 from simulators.roads import roads_of
 from simulators.routes import Routes
 from simulators.saved import SavedStates
@@ -104,6 +104,19 @@ class SimulatedCity:
             run.close()
             day = on(day.date + timedelta(days=1), self.timezone)
             run = self.run_of(day)
+
+    def shown_incident(self, at: time, duration: timedelta = timedelta(minutes=25)) -> Scripted:
+        """Return an incident on a busy main road, for a demonstration; give it to a new city as ``scripted``.
+
+        Parameters
+        ----------
+        at
+            Local time of its onset.
+        duration
+            How long it lasts.
+        """
+        segment = busy_main_road(self.network, self.roads, self.demand.morning_vps)
+        return Scripted(segment, at, duration.total_seconds())
 
     def run_of(self, day: Day) -> DayRun:
         """Return a day of the city, not yet begun."""

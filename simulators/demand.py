@@ -17,7 +17,7 @@ from simulators.calendar import Day, local_hours
 from simulators.engine import Trips
 from simulators.roads import FloatArray, Roads
 from simulators.routes import Routes
-from simulators.supply import carried, ways_of
+from simulators.supply import carried, loads, together, ways_of
 from simulators.zones import Zones
 
 DECAY_PER_MIN = 0.13
@@ -28,8 +28,8 @@ _BUMPS: dict[str, tuple[tuple[tuple[float, float, float], ...], ...]] = {
     # (share, middle as local hour, standard deviation in hours), for weekday, Saturday, Sunday; shares of all trips
     # of an ordinary weekday. Peaks at 8:15 and 18:00 as in the mobility survey of the metropolitan area of Porto
     # (INE 2017, Inquerito a mobilidade); the widths are judgement.
-    "to_work": (((0.16, 7.5, 0.72), (0.03, 14.0, 1.0)), ((0.04, 9.0, 1.2),), ((0.02, 9.5, 1.5),)),
-    "to_home": (((0.04, 13.0, 1.0), (0.16, 17.4, 1.0)), ((0.04, 13.3, 1.5), (0.04, 19.0, 1.5)), ((0.04, 18.5, 1.8),)),
+    "to_work": (((0.165, 7.6, 0.76), (0.03, 14.0, 1.0)), ((0.04, 9.0, 1.2),), ((0.02, 9.5, 1.5),)),
+    "to_home": (((0.04, 13.0, 1.0), (0.148, 17.4, 1.0)), ((0.04, 13.3, 1.5), (0.04, 19.0, 1.5)), ((0.04, 18.5, 1.8),)),
     "other": (
         ((0.13, 10.4, 2.0), (0.15, 13.7, 2.2), (0.13, 17.0, 2.0), (0.045, 21.3, 1.7), (0.010, 1.0, 1.8)),
         ((0.20, 11.5, 2.1), (0.25, 16.8, 2.5), (0.06, 21.8, 1.9), (0.015, 1.0, 1.9)),
@@ -45,11 +45,24 @@ _BUMPS: dict[str, tuple[tuple[tuple[float, float, float], ...], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What all days of a city share: for each purpose the cumulated matrix of zones, shape (zones * zones,)."""
+    """What all days of a city share.
+
+    Attributes
+    ----------
+    zones
+        Where trips begin and end.
+    trips
+        Trips of an ordinary weekday.
+    cumulated
+        For each purpose the cumulated matrix of zones, shape (zones * zones,).
+    morning_vps
+        Flow on each link in the morning peak if everyone took the way of free flow, veh/s, shape (links,).
+    """
 
     zones: Zones
     trips: int
     cumulated: tuple[FloatArray, ...]
+    morning_vps: FloatArray
 
     def of_day(self, day: Day, rng: np.random.Generator) -> Trips:
         """Draw a day's trips, from the day's first fill to its end."""
@@ -100,8 +113,10 @@ def demand_of(roads: Roads, zones: Zones, routes: Routes, trips: int) -> Demand:
     total = np.sum(rates, axis=0)
     peaks = [int(np.argmax(np.where(part, total, 0.0))) for part in (hour < 12, hour >= 12)]
     ways = ways_of(roads, routes.next_link, np.isfinite(routes.minutes))
-    kept = carried(matrices, [[float(rate[at]) for rate in rates] for at in peaks], roads, zones, ways)
-    return Demand(zones, trips, tuple(_cumulated(matrix) for matrix in kept))
+    at_peaks = [[float(rate[at]) for rate in rates] for at in peaks]
+    kept = carried(matrices, at_peaks, roads, zones, ways)
+    morning = loads(ways, zones, together(at_peaks[0], kept), len(roads))
+    return Demand(zones, trips, tuple(_cumulated(matrix) for matrix in kept), morning)
 
 
 def zone_minutes(zones: Zones, minutes: FloatArray) -> FloatArray:

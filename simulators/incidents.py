@@ -43,6 +43,7 @@ TWO_LANES_SHARE = 0.2
 RELATIVE_RATE: dict[RoadClass, float] = {"motorway": 1.0, "trunk": 1.2, "link": 0.8}
 """Incidents per vehicle-km against a motorway's; other roads 1.5 [judgement: more conflicts at grade]."""
 _OTHER_ROADS_RATE = 1.5
+_NOT_YET_JAMMED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +173,22 @@ def incidents_of(
     return tuple(sorted(drawn, key=lambda incident: (incident.onset_ms, incident.segment)))
 
 
-def busiest_main_road(network: Network, demand_vps: FloatArray) -> int:
-    """Return the segment for a shown incident: the busiest of the main roads with two lanes or more that are no links.
+def busy_main_road(network: Network, roads: Roads, expected_vps: FloatArray) -> int:
+    """Return the segment for a shown incident: a busy main road with lanes to close and a detector, not yet jammed.
 
     Parameters
     ----------
-    network
-        The city; where it has no such road, the busiest segment of all.
-    demand_vps
-        Expected flow on each segment, shape (segments,).
+    network, roads
+        The city; where it has no such road, the busiest segment of all is taken.
+    expected_vps
+        Expected flow on each segment, veh/s, shape (segments,).
     """
     segments = network.segments
     main = np.isin(segments.road_class, [ROAD_CLASSES.index(name) for name in ("motorway", "trunk", "primary")])
-    fit = main & (segments.lanes >= 2) & (segments.length_km >= 0.15)
-    return int(np.argmax(np.where(fit, demand_vps, -1.0) if fit.any() else demand_vps))
+    watched = np.isin(np.arange(len(roads)), network.detectors.segment)
+    fit = main & watched & (segments.lanes >= 2) & (segments.length_km >= 0.15)
+    fit &= expected_vps < _NOT_YET_JAMMED * roads.discharge_vps
+    return int(np.argmax(np.where(fit, expected_vps, -1.0) if fit.any() else expected_vps))
 
 
 def _instant(day: Day, at: time) -> int:

@@ -78,6 +78,11 @@ def worst(ways: Ways, values: FloatArray) -> FloatArray:
     return np.asarray(found)
 
 
+def together(rates: list[float], matrices: list[FloatArray]) -> FloatArray:
+    """Return the sum of the purposes' matrices, each times its rate."""
+    return np.asarray(np.tensordot(np.array(rates), np.stack(matrices), axes=1))
+
+
 def carried(
     matrices: list[FloatArray], peaks: list[list[float]], roads: Roads, zones: Zones, ways: Ways
 ) -> list[FloatArray]:
@@ -102,8 +107,8 @@ def carried(
     for _ in range(ROUNDS):
         load = np.zeros(len(roads))
         for rates in peaks:
-            mixed = sum((rate * matrix for rate, matrix in zip(rates, kept, strict=True)), np.zeros((count, count)))
-            load = np.maximum(load, loads(ways, zones, mixed, len(roads)) / roads.discharge_vps)
+            flow = loads(ways, zones, together(rates, kept), len(roads))
+            load = np.maximum(load, flow / roads.discharge_vps)
         from_node = worst(ways, load).reshape(count, -1) * zones.origin_share[None, :]
         over = np.stack([np.bincount(zones.of_node, weights=row, minlength=count) for row in from_node], axis=1)
         factor = np.minimum(1.0, LOAD_LIMIT / np.maximum(over, 1e-9)) ** _DAMPING

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from citybrain.network import Network
+from citybrain.records import Quality, Readings, SpeedKind
+from simulators.engine import EXIT, Engine
+from simulators.faults import Fault, FaultPlan, faults_of_week
+from simulators.roads import FloatArray, roads_of
+from simulators.sensors import EFFECTIVE_LENGTH_M, Loops, passed_at, readings_of
+from tests.fakes import grid_network
+from tests.simulators.links import along, chain, departures, every, run
+
+
+def test_at_both_ends_of_a_link_a_loop_counts_what_the_engine_counts() -> None:
+    roads = chain([700.0, 300.0], [0.5, 0.2])
+    engine = Engine(roads, departures(every(2.5, 1500)))
+    link = np.array([0, 0, 1, 1], np.int32)
+    place = np.array([0.0, 1.0, 0.0, 1.0])
+    for _ in range(1800):
+        engine.step(along(roads))
+        passed, _ = passed_at(engine, link, place)
+        assert passed.tolist() == [engine.entered[0], engine.left[0], engine.entered[1], engine.left[1]]
+
+
+def test_between_the_ends_every_vehicle_is_counted_once() -> None:
+    roads = chain([700.0, 300.0], [0.5, 0.2])
+    engine = Engine(roads, departures(every(2.5, 1500)))
+    places = np.linspace(0, 1, 8)
+    before = np.zeros(8, np.int64)
+    for _ in range(4000):
+        engine.step(along(roads))
+        passed, _ = passed_at(engine, np.zeros(8, np.int32), places)
+        assert (passed >= before).all()
+        assert (np.diff(passed) <= 0).all(), "nobody passes a place before those upstream of it"
+        before = passed
+    assert before.tolist() == [600] * 8
+
+
+def test_in_a_queue_a_loop_shows_the_density_and_speed_of_the_diagram() -> None:
+    network, engine, loops = _one_road()
+    engine.restrict(1, 0.1)
+    readings = [_interval(network, engine, loops) for _ in range(60)]
+    flow = 0.1 * engine.roads.capacity_vps[1]
+    wave_ms = 500.0 / engine.roads.wave_s[0]
+    density = engine.roads.jam_veh_m[0] - flow / wave_ms
+    late = readings[-20:]
+    assert sum(reading.count_veh[0] for reading in late) == pytest.approx(flow * 600, rel=0.02)
+    assert np.mean([reading.occupancy[0] for reading in late]) == pytest.approx(
+        density * EFFECTIVE_LENGTH_M / 2, rel=0.03
+    )
+    speed_kmh = 3600 * 20 / sum(3600 / reading.speed_kmh[0] for reading in late) / 1000 * 1000
+    assert speed_kmh == pytest.approx(flow / density * 3.6, rel=0.25)
+
+
+def test_at_free_flow_a_loop_shows_the_free_speed_and_little_occupancy() -> None:
+    network, engine, loops = _one_road(headway_s=4.0)
+    readings = [_interval(network, engine, loops) for _ in range(40)][5:]
+    assert np.mean([reading.speed_kmh[0] for reading in readings]) == pytest.approx(50.0, rel=0.03)
+    assert sum(reading.count_veh[0] for reading in readings) == pytest.approx(35 * 7.5, abs=1)
+    assert np.mean([reading.occupancy[0] for reading in readings]) == pytest.approx(
+        0.25 / (50 / 3.6) * EFFECTIVE_LENGTH_M / 2, rel=0.05
+    )
+
+
+def test_without_vehicles_the_count_is_0_and_the_speed_is_missing_not_0() -> None:
+    network, engine, loops = _one_road(headway_s=1e6)
+    reading = _interval(network, engine, loops)
+    empty = reading.count_veh == 0
+    assert empty.any()
+    assert np.isnan(reading.speed_kmh[empty]).all()
+    assert (reading.occupancy[empty] == 0).all()
+    assert (reading.quality_speed[empty] == Quality.NO_VEHICLE).all()
+    assert (reading.quality_flow == Quality.OK).all()
+
+
+def test_a_reading_arrives_two_seconds_after_its_interval_and_moves_the_watermark() -> None:
+    network, engine, loops = _one_road()
+    reading = _interval(network, engine, loops)
+    assert reading.received_ms == 30_000 + 2_000
+    assert reading.watermark_ms == 30_000
+    assert (reading.observed_from_ms == 0).all()
+    assert (reading.observed_to_ms == 30_000).all()
+    assert (reading.flow_vph == reading.count_veh * 120).all()
+    assert (reading.speed_kind == SpeedKind.TIME_MEAN).all()
+
+
+def test_a_loop_over_one_of_two_lanes_counts_about_half() -> None:
+    network, engine, loops = _one_road(detector_lanes=1)
+    counts = sum(_interval(network, engine, loops).count_veh[0] for _ in range(100))
+    assert counts == pytest.approx(engine.entered[0] / 2, rel=0.12)
+
+
+def test_a_camera_is_no_loop() -> None:
+    network = grid_network()
+    kinds = np.where(np.arange(len(network.detectors)) == 3, "camera", "loop")
+    loops = Loops(replace(network, detectors=replace(network.detectors, kind=kinds)), roads_of(network))
+    assert 3 not in loops.detector
+    assert len(loops.detector) == len(network.detectors) - 1
+
+
+@pytest.mark.parametrize("kind", ["silent", "stuck", "chattering", "biased"])
+def test_a_fault_shows_from_its_onset_on_and_only_at_its_detector(kind: str) -> None:
+    detectors = np.arange(5, dtype=np.int32)
+    fault = Fault(detector=2, kind=kind, onset_ms=1000, end_ms=9000, factor=1.5)  # type: ignore[arg-type]
+    plan = FaultPlan(detectors, (fault,))
+    sound = {"count": np.full(5, 6.0), "speed": np.full(5, 50.0), "occupancy": np.full(5, 0.04)}
+
+    def seen(now_ms: int) -> tuple[dict[str, FloatArray], npt.NDArray[np.bool_]]:
+        values = {name: column.copy() for name, column in sound.items()}
+        return values, plan.distort(values, now_ms, np.random.default_rng(1))
+
+    for now_ms in (999, 9000):
+        values, present = seen(now_ms)
+        assert present.all()
+        assert all((values[name] == sound[name]).all() for name in sound)
+    values, present = seen(1000)
+    assert present.tolist() == [True, True, kind != "silent", True, True]
+    others = [0, 1, 3, 4]
+    assert all((values[name][others] == sound[name][others]).all() for name in sound)
+    if kind == "chattering":
+        assert values["count"][2] >= 12
+    if kind == "biased":
+        assert values["speed"][2] == 75.0
+    if kind == "stuck":
+        assert [values[name][2] for name in sound] == [seen(5000)[0][name][2] for name in sound]
+        assert values["count"][2] != 6.0
+
+
+def test_a_weeks_faults_are_the_share_asked_for_and_the_same_for_each_of_its_days() -> None:
+    detectors = np.arange(1000, dtype=np.int32)
+    monday, sunday = (
+        faults_of_week(day, "Europe/Lisbon", detectors, 0.05, np.random.default_rng(3))
+        for day in (date(2026, 11, 16), date(2026, 11, 22))
+    )
+    assert monday == sunday
+    assert len(monday) == 50
+    assert {fault.kind for fault in monday} == {"silent", "stuck", "chattering", "biased"}
+    assert all(fault.onset_ms < fault.end_ms for fault in monday)
+
+
+def _one_road(headway_s: float = 1.2, detector_lanes: int = 2) -> tuple[Network, Engine, Loops]:
+    """Return a grid of which only two links in a row are driven on."""
+    network = grid_network(columns=3, rows=2)
+    network = replace(
+        network,
+        detectors=replace(network.detectors, lanes=np.full(len(network.detectors), detector_lanes, np.int32)),
+    )
+    roads = roads_of(network)
+    engine = Engine(roads, departures(every(headway_s, 4000, start_s=0.0 if headway_s < 1000 else 3999.0)))
+    return network, engine, Loops(network, roads)
+
+
+def _interval(network: Network, engine: Engine, loops: Loops) -> Readings:
+    next_link = np.full((1, engine.roads.nodes), EXIT, np.int32)
+    next_link[0, :2] = [0, 1]
+    for _ in range(2):
+        run(engine, next_link, 15)
+        loops.look(engine)
+    return readings_of(
+        loops,
+        loops.sample(30.0),
+        FaultPlan(loops.detector, ()),
+        network=network.version,
+        source="simulated",
+        observed_ms=(round(engine.now_s) * 1000 - 30_000, round(engine.now_s) * 1000),
+        rng=np.random.default_rng(round(engine.now_s)),
+    )
