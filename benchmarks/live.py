@@ -20,8 +20,10 @@ from dashboard.live import Live
 from dashboard.live.frames import HEADER, Layer
 from dashboard.live.geometry import network_binary, plane
 from dashboard.live.hub import Viewer
+from infra.database.alerts import SqlAlertDesk
+from infra.database.payload import Sender
+from infra.database.tables import open_database
 from infra.stores.factory import open_store
-from tests.dashboard.conftest import ListDesk
 from tests.fakes import area_indices, city_settings, forecasts, grid_network, segment_states, typical_week
 
 MIN = 60_000
@@ -42,10 +44,11 @@ def run() -> list[Figure]:
 def _measured(network: Network, folder: Path) -> list[Figure]:
     settings = city_settings(folder)
     settings.data_folder.mkdir()
-    store = open_store(settings, network)
     clock = ManualClock(100 * MIN)
+    store, engine = open_store(settings, network), open_database(settings.database_address)
+    desk = SqlAlertDesk(engine, network, (), clock, Sender(settings.name))
     live = Live(
-        network, settings, typical=typical_week(network), store=store, desk=ListDesk(), clock=clock, metrics=Metrics()
+        network, settings, typical=typical_week(network), store=store, desk=desk, clock=clock, metrics=Metrics()
     )
     n = len(network.segments)
     speed = np.random.default_rng(1).uniform(15, 50, n)
@@ -57,6 +60,7 @@ def _measured(network: Network, folder: Path) -> list[Figure]:
     label = f"{n:,} segments"
     binary = network_binary(network, settings, plane(network))
     store.close()
+    engine.dispose()
     return [
         Figure(f"live: apply open panes, {label}", provisional["apply"], "ms"),
         Figure(f"live: tick of open panes, {label}", provisional["tick"], "ms"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from citybrain.clock import ManualClock
-from citybrain.messages import AlertEvent, AlertState
 from citybrain.metrics import Metrics
 from citybrain.network import Network
 from citybrain.settings import CitySettings
@@ -17,7 +16,10 @@ from citybrain.typical import Typical
 from dashboard.context import Context
 from dashboard.live import Demo, Live
 from dashboard.live.notices import Broker
-from infra.database.protocol import Alert, StaleVersion
+from infra.database.alerts import SqlAlertDesk
+from infra.database.payload import Sender
+from infra.database.protocol import AlertDesk
+from infra.database.tables import open_database
 from infra.stores.factory import open_store
 from infra.stores.protocol import Store
 from tests.fakes import city_settings, grid_network, typical_week
@@ -25,37 +27,6 @@ from tests.fakes import city_settings, grid_network, typical_week
 MIN = 60_000
 TUESDAY_8H = 1_795_507_200_000
 """2026-11-24 08:00 UTC, a Tuesday; Lisbon has the same hour in winter."""
-
-
-class ListDesk:
-    """An alert desk in memory."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], Alert] = {}
-
-    def apply(self, events: Sequence[AlertEvent], *, run: str = "") -> None:
-        for event in events:
-            old = self.rows.get((run, event.alert_id))
-            if old is not None and event.sequence <= old.event.sequence:
-                continue
-            state: AlertState = "resolved" if event.type == "alert.resolved" else (old.state if old else "open")
-            alert = replace(old, event=event, state=state, version=old.version + 1) if old else Alert(event, state, 1)
-            self.rows[run, event.alert_id] = alert
-
-    def alerts(self, *, states: Sequence[AlertState] = (), limit: int = 200, run: str = "") -> list[Alert]:
-        found = [a for (of, _), a in self.rows.items() if of == run and (not states or a.state in states)]
-        return sorted(found, key=lambda a: -a.event.detected_ms)[:limit]
-
-    def alert(self, alert_id: str, *, run: str = "") -> Alert | None:
-        return self.rows.get((run, alert_id))
-
-    def acknowledge(self, alert_id: str, *, by: str, at_ms: int, version: int | None = None) -> Alert:
-        old = self.rows["", alert_id]
-        if version is not None and version != old.version:
-            raise StaleVersion
-        new = replace(old, state="acknowledged", version=old.version + 1, acknowledged_by=by, acknowledged_ms=at_ms)
-        self.rows["", alert_id] = new
-        return new
 
 
 @dataclass
@@ -66,9 +37,9 @@ class World:
     settings: CitySettings
     store: Store
     typical: Typical
-    clock: ManualClock = field(default_factory=lambda: ManualClock(TUESDAY_8H))
+    desk: AlertDesk
+    clock: ManualClock
     metrics: Metrics = field(default_factory=Metrics)
-    desk: ListDesk = field(default_factory=ListDesk)
     sent: list[bytes] = field(default_factory=list)
     broker: Broker = "ok"
 
@@ -105,6 +76,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     settings = city_settings(tmp_path)
     settings.data_folder.mkdir()
     network = grid_network()
-    store = open_store(settings, network)
-    yield World(network, settings, store, typical_week(network))
+    clock = ManualClock(TUESDAY_8H)
+    store, engine = open_store(settings, network), open_database(settings.database_address)
+    desk = SqlAlertDesk(engine, network, (), clock, Sender(settings.name))
+    yield World(network, settings, store, typical_week(network), desk, clock)
     store.close()
+    engine.dispose()
