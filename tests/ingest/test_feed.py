@@ -38,6 +38,13 @@ def test_silence_between_batches_is_filled_with_heartbeats_that_promise_nothing_
     assert told == [(30_000, 2, 30_000), (40_000, 0, 30_000), (50_000, 0, 30_000), (60_000, 2, 60_000)]
 
 
+def test_a_gap_of_days_in_an_archive_is_not_filled() -> None:
+    producer = Remembered()
+    days_apart = batches(2, every_ms=5 * 86_400_000)
+    play(days_apart, Publisher(NETWORK, producer, heartbeat_ms=60_000), ManualClock(START_MS), threading.Event())
+    assert [len(batch) for _, batch in producer.batches()] == [2, *[0] * 9, 2]
+
+
 def test_heartbeats_can_be_left_out() -> None:
     producer = Remembered()
     play(batches(3), Publisher(NETWORK, producer, heartbeat_ms=0), ManualClock(START_MS), threading.Event())
