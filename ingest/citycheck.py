@@ -5,7 +5,6 @@ Whether the files can be read at all is `citybrain.cityfile`; how the machine fa
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ import pyarrow.parquet as pq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from citybrain.errors import ModelError
+from citybrain.errors import ConfigError, ModelError
 from citybrain.network import AREA_LEVELS, Network
 from citybrain.settings import CitySettings, TableFeed
 from citybrain.typical import Typical
+from ingest.tables import files_of
 
 UNBALANCED = 0.10
 """A partition further from the mean than this share is told of."""
@@ -175,12 +175,12 @@ def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[
         if "{data}" in feed.files and data is None:
             yield Finding("note", f"feed {feed.name} is not looked at: {feed.files} needs --data")
             continue
-        pattern = str(city.folder / feed.files.replace("{data}", str(data.resolve() if data else "")))
-        files = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
-        if files:
-            yield from _table(feed, files[0], network)
+        try:
+            files = files_of(feed, city.folder, data)
+        except ConfigError as error:
+            yield Finding("error", str(error))
         else:
-            yield Finding("error", f"feed {feed.name}: no file matches {pattern}")
+            yield from _table(feed, files[0], network)
 
 
 def _table(feed: TableFeed, file: Path, network: Network) -> Iterator[Finding]:

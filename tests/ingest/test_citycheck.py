@@ -135,7 +135,7 @@ def _feed(files: str, **changes: Any) -> TableFeed:
 
 def _feed_said(folder: Path, feed: TableFeed, data: Path | None = None) -> list[str]:
     city = replace(city_settings(folder), tables=(feed,))
-    return [one.text for one in findings(city, grid_network(), data) if one.text.startswith("feed")]
+    return [one.text for one in findings(city, grid_network(), data) if one.text.startswith(("feed", "table"))]
 
 
 def test_a_table_feed_that_fits_is_not_mentioned(tmp_path: Path) -> None:
