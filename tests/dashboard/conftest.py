@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,14 +72,23 @@ class World:
         )
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    settings = city_settings(tmp_path)
+@contextmanager
+def new_world(folder: Path) -> Iterator[World]:
+    """Make a city in an empty folder."""
+    settings = city_settings(folder)
     settings.data_folder.mkdir()
-    network = grid_network()
-    clock = ManualClock(TUESDAY_8H)
+    network, clock = grid_network(), ManualClock(TUESDAY_8H)
     store, engine = open_store(settings, network), open_database(settings.database_address)
     desk = SqlAlertDesk(engine, network, (), clock, Sender(settings.name))
-    yield World(network, settings, store, typical_week(network), desk, clock)
-    store.close()
-    engine.dispose()
+    try:
+        yield World(network, settings, store, typical_week(network), desk, clock)
+    finally:
+        store.close()
+        engine.dispose()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A city of one test's own."""
+    with new_world(tmp_path) as made:
+        yield made

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
@@ -15,7 +16,7 @@ from dashboard.app import make_app
 from dashboard.context import Context
 from dashboard.live import Live
 from infra.stores.protocol import Batch
-from tests.dashboard.conftest import MIN, TUESDAY_8H, World
+from tests.dashboard.conftest import MIN, TUESDAY_8H, World, new_world
 from tests.dashboard.records import alert_event, message, readings
 from tests.dashboard.server import served
 from tests.fakes import area_indices, forecasts, segment_states
@@ -23,9 +24,8 @@ from tests.fakes import area_indices, forecasts, segment_states
 READING = {"detector": "d0", "observed_from": 0, "observed_to": 30_000, "speed_kmh": 40}
 
 
-@pytest.fixture
-def live(world: World) -> Live:
-    """A live view in which all segments stand at 20 km/h since 08:00."""
+def busy(world: World) -> Live:
+    """Return a live view in which all segments stand at 20 km/h since 08:00."""
     live = world.live()
     panes = [segment_states(world.network, partition=p, pane_start_ms=TUESDAY_8H, speed_kmh=20.0) for p in (0, 1)]
     area = area_indices(world.network, pane_start_ms=TUESDAY_8H)
@@ -39,29 +39,39 @@ def live(world: World) -> Live:
     return live
 
 
+@contextmanager
+def serving(context: Context) -> Iterator[httpx.Client]:
+    """Serve a context's app; gives a client of it."""
+    with (
+        served(make_app(context, with_page=False)) as address,
+        httpx.Client(base_url=f"http://{address}") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def live(world: World) -> Live:
+    return busy(world)
+
+
 @pytest.fixture
 def client(world: World, live: Live) -> Iterator[httpx.Client]:
     with serving(world.context(live)) as client:
         yield client
 
 
-def serving(context: Context) -> Served:
-    return Served(context)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A busy city for tests that only read."""
+    with new_world(tmp_path_factory.mktemp("shared")) as world:
+        yield world
 
 
-class Served:
-    """A client of a context's app on a real server."""
-
-    def __init__(self, context: Context) -> None:
-        self._server = served(make_app(context, with_page=False))
-
-    def __enter__(self) -> httpx.Client:
-        self._client = httpx.Client(base_url=f"http://{self._server.__enter__()}")
-        return self._client
-
-    def __exit__(self, *error: object) -> None:
-        self._client.close()
-        self._server.__exit__(None, None, None)
+@pytest.fixture(scope="module")
+def reader(shared: World) -> Iterator[httpx.Client]:
+    """A client of the shared city."""
+    with serving(shared.context(busy(shared))) as client:
+        yield client
 
 
 def problem(response: httpx.Response, status: int) -> str:
@@ -99,18 +109,18 @@ def test_health_names_the_part_that_is_not_well(world: World) -> None:
     assert (health["status"], health["parts"]["worker"]) == ("degraded", "stopped")
 
 
-def test_metrics_are_prometheus_text(client: httpx.Client) -> None:
-    names = {family.name for family in text_string_to_metric_families(client.get("/metrics").text)}
+def test_metrics_are_prometheus_text(reader: httpx.Client) -> None:
+    names = {family.name for family in text_string_to_metric_families(reader.get("/metrics").text)}
     assert "citybrain_live_viewers" in names
 
 
-def test_state_has_a_value_for_every_segment_and_a_tag(client: httpx.Client, world: World) -> None:
-    answer = client.get("/api/v1/state")
+def test_state_has_a_value_for_every_segment_and_a_tag(reader: httpx.Client, shared: World) -> None:
+    answer = reader.get("/api/v1/state")
     state = answer.json()
-    n = len(world.network.segments)
-    assert (state["network"], state["data_time_ms"]) == (world.network.version, TUESDAY_8H + MIN)
+    n = len(shared.network.segments)
+    assert (state["network"], state["data_time_ms"]) == (shared.network.version, TUESDAY_8H + MIN)
     assert (state["speed_kmh"], state["level"], state["against_typical"]) == ([20.0] * n, [4] * n, [1] * n)
-    again = client.get("/api/v1/state", headers={"if-none-match": answer.headers["etag"]})
+    again = reader.get("/api/v1/state", headers={"if-none-match": answer.headers["etag"]})
     assert again.status_code == 304
 
 
@@ -122,11 +132,11 @@ def test_what_is_not_known_is_null(world: World) -> None:
     assert areas == {"time_start_ms": None, "pane_ms": None, "areas": []}
 
 
-def test_city_and_areas_are_those_of_the_newest_pane(client: httpx.Client) -> None:
-    city = client.get("/api/v1/city").json()
+def test_city_and_areas_are_those_of_the_newest_pane(reader: httpx.Client) -> None:
+    city = reader.get("/api/v1/city").json()
     assert city["time_ms"] == TUESDAY_8H + MIN
     assert {item["key"] for item in city["items"]} > {"tpi", "speed_kmh"}
-    areas = client.get("/api/v1/areas").json()["areas"]
+    areas = reader.get("/api/v1/areas").json()["areas"]
     assert [(a["id"], a["parent"], a["level"]) for a in areas[:2]] == [
         ("city", None, "city"),
         ("west", "city", "district"),
@@ -146,63 +156,63 @@ def test_a_segment_tells_what_it_is_and_how_it_is(client: httpx.Client, world: W
 
 
 @pytest.mark.parametrize("path", ["segment/34", "segment/-1", "series?segment=34&from=0&to=1", "forecast?segment=34"])
-def test_an_unknown_segment_is_404_with_what_is_allowed(client: httpx.Client, path: str) -> None:
-    assert "0 to 33 allowed" in problem(client.get(f"/api/v1/{path}"), 404)
+def test_an_unknown_segment_is_404_with_what_is_allowed(reader: httpx.Client, path: str) -> None:
+    assert "0 to 33 allowed" in problem(reader.get(f"/api/v1/{path}"), 404)
 
 
-def test_series_takes_milliseconds_and_rfc_3339(client: httpx.Client) -> None:
+def test_series_takes_milliseconds_and_rfc_3339(reader: httpx.Client) -> None:
     query = {"segment": "0", "from": str(TUESDAY_8H), "to": str(TUESDAY_8H + MIN)}
-    series = client.get("/api/v1/series", params=query).json()
+    series = reader.get("/api/v1/series", params=query).json()
     assert (series["time_start_ms"], series["columns"]["speed_kmh"]) == ([TUESDAY_8H], [20.0])
     query = {"segment": "0", "from": "2026-11-24T08:00:00Z", "to": "2026-11-24T16:01:00+08:00"}
-    assert client.get("/api/v1/series", params=query).json() == series
+    assert reader.get("/api/v1/series", params=query).json() == series
 
 
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [("5", "5", "above 0"), ("0", str(32 * 86_400_000), "up to 31 days"), ("2026-11-24", "9", "zone"), ("x", "9", "x")],
 )
-def test_a_time_that_makes_no_sense_is_refused(client: httpx.Client, start: str, end: str, said: str) -> None:
-    answer = client.get("/api/v1/series", params={"segment": "0", "from": start, "to": end})
+def test_a_time_that_makes_no_sense_is_refused(reader: httpx.Client, start: str, end: str, said: str) -> None:
+    answer = reader.get("/api/v1/series", params={"segment": "0", "from": start, "to": end})
     assert said in problem(answer, 422)
 
 
-def test_forecast_and_typical_day_are_columns(client: httpx.Client) -> None:
-    forecast = client.get("/api/v1/forecast?segment=0").json()
+def test_forecast_and_typical_day_are_columns(reader: httpx.Client) -> None:
+    forecast = reader.get("/api/v1/forecast?segment=0").json()
     assert forecast["horizon_min"] == list(range(5, 65, 5))
     assert forecast["columns"]["q90_kmh"] == [50.0] * 12
-    typical = client.get("/api/v1/typical?segment=0&date=2026-11-24").json()
+    typical = reader.get("/api/v1/typical?segment=0&date=2026-11-24").json()
     assert (len(typical["time_ms"]), typical["made_of"], typical["columns"]["speed_kmh"][0]) == (96, "simulated", 45.0)
-    assert client.get("/api/v1/typical?segment=0").json() == typical
-    assert "date" in problem(client.get("/api/v1/typical?segment=0&date=soon"), 422)
+    assert reader.get("/api/v1/typical?segment=0").json() == typical
+    assert "date" in problem(reader.get("/api/v1/typical?segment=0&date=soon"), 422)
 
 
-def test_ranking_has_the_worst_stretches(client: httpx.Client) -> None:
-    rows = client.get("/api/v1/ranking").json()["rows"]
+def test_ranking_has_the_worst_stretches(reader: httpx.Client) -> None:
+    rows = reader.get("/api/v1/ranking").json()["rows"]
     assert (len(rows), rows[0]["level"]) == (14, 4)
 
 
-def test_the_network_is_sent_once(client: httpx.Client, world: World) -> None:
-    binary = client.get("/api/v1/network.bin")
+def test_the_network_is_sent_once(reader: httpx.Client, shared: World) -> None:
+    binary = reader.get("/api/v1/network.bin")
     assert binary.content.startswith(b"CBN1")
     tag = binary.headers["etag"]
-    assert (tag, binary.headers["cache-control"]) == (f'"{world.network.version}"', "no-cache")
-    assert client.get("/api/v1/network.bin", headers={"if-none-match": tag}).status_code == 304
-    named = client.get(f"/api/v1/network.bin?v={world.network.version}")
+    assert (tag, binary.headers["cache-control"]) == (f'"{shared.network.version}"', "no-cache")
+    assert reader.get("/api/v1/network.bin", headers={"if-none-match": tag}).status_code == 304
+    named = reader.get(f"/api/v1/network.bin?v={shared.network.version}")
     assert "immutable" in named.headers["cache-control"]
-    plain = client.get("/api/v1/network.bin", headers={"accept-encoding": "identity"})
+    plain = reader.get("/api/v1/network.bin", headers={"accept-encoding": "identity"})
     assert plain.content == binary.content
-    assert len(client.get("/api/v1/network").json()["features"]) == len(world.network.segments)
+    assert len(reader.get("/api/v1/network").json()["features"]) == len(shared.network.segments)
 
 
-def test_long_answers_are_compressed_for_those_who_can_read_them(client: httpx.Client) -> None:
-    with client.stream("GET", "/api/v1/network") as packed:
+def test_long_answers_are_compressed_for_those_who_can_read_them(reader: httpx.Client) -> None:
+    with reader.stream("GET", "/api/v1/network") as packed:
         assert packed.headers["content-encoding"] == "gzip"
         raw = b"".join(packed.iter_raw())
-    plain = client.get("/api/v1/network", headers={"accept-encoding": "identity"})
+    plain = reader.get("/api/v1/network", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
     assert gzip.decompress(raw) == plain.content
-    assert client.get("/openapi.json").headers["content-encoding"] == "gzip"
+    assert reader.get("/openapi.json").headers["content-encoding"] == "gzip"
 
 
 def test_alerts_are_filtered_by_state(client: httpx.Client, world: World) -> None:
@@ -259,8 +269,8 @@ def test_readings_are_judged_one_by_one_and_the_good_are_sent_on(client: httpx.C
     assert [json.loads(text) for text in world.sent] == [READING]
 
 
-def test_refused_readings_are_listed_up_to_a_hundred_and_counted(client: httpx.Client) -> None:
-    answer = client.post("/api/v1/readings", json=[1] * 150).json()
+def test_refused_readings_are_listed_up_to_a_hundred_and_counted(reader: httpx.Client) -> None:
+    answer = reader.post("/api/v1/readings", json=[1] * 150).json()
     assert (len(answer["refused"]), answer["refused_count"], answer["accepted"]) == (100, 150, 0)
 
 
@@ -271,8 +281,8 @@ def test_too_long_a_body_and_too_many_readings_are_413(client: httpx.Client, mon
     assert "4 readings seen" in problem(client.post("/api/v1/readings", json=[1, 2, 3, 4]), 413)
 
 
-def test_an_empty_body_is_422(client: httpx.Client) -> None:
-    assert "empty body" in problem(client.post("/api/v1/readings"), 422)
+def test_an_empty_body_is_422(reader: httpx.Client) -> None:
+    assert "empty body" in problem(reader.post("/api/v1/readings"), 422)
 
 
 def test_a_closed_edge_is_404_and_a_log_that_is_gone_503(world: World, live: Live) -> None:
@@ -324,15 +334,15 @@ def test_runs_of_the_store_have_a_state_of_their_own(client: httpx.Client, world
     assert "'r2' is not in the store" in problem(client.get("/api/v1/state?run=r2"), 404)
 
 
-def test_an_address_that_is_none_of_the_apis_is_a_problem(client: httpx.Client) -> None:
-    assert "/api/v1/nothing/here" in problem(client.get("/api/v1/nothing/here"), 404)
+def test_an_address_that_is_none_of_the_apis_is_a_problem(reader: httpx.Client) -> None:
+    assert "/api/v1/nothing/here" in problem(reader.get("/api/v1/nothing/here"), 404)
 
 
-def test_only_names_of_this_machine_are_served(client: httpx.Client) -> None:
-    answer = client.get("/api/v1/city", headers={"host": "rebound.example:8050"})
+def test_only_names_of_this_machine_are_served(reader: httpx.Client) -> None:
+    answer = reader.get("/api/v1/city", headers={"host": "rebound.example:8050"})
     assert "rebound.example" in problem(answer, 421)
     for name in ("localhost", "127.0.0.1", "[::1]:8050", "LOCALHOST:1"):
-        assert client.get("/health", headers={"host": name}).status_code == 200
+        assert reader.get("/health", headers={"host": name}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -345,9 +355,9 @@ def test_only_names_of_this_machine_are_served(client: httpx.Client) -> None:
         {"sec-fetch-site": "same-site"},
     ],
 )
-def test_a_page_of_another_site_changes_nothing(client: httpx.Client, world: World, headers: dict[str, str]) -> None:
-    problem(client.post("/api/v1/readings", json=READING, headers=headers), 403)
-    assert world.sent == []
+def test_a_page_of_another_site_changes_nothing(reader: httpx.Client, shared: World, headers: dict[str, str]) -> None:
+    problem(reader.post("/api/v1/readings", json=READING, headers=headers), 403)
+    assert shared.sent == []
 
 
 def test_our_own_page_and_programs_may_change_things(client: httpx.Client, world: World) -> None:
@@ -356,13 +366,13 @@ def test_our_own_page_and_programs_may_change_things(client: httpx.Client, world
         assert client.post("/api/v1/readings", json=READING, headers=headers).status_code == 202
 
 
-def test_every_answer_carries_the_security_headers(client: httpx.Client) -> None:
-    headers = client.get("/health").headers
+def test_every_answer_carries_the_security_headers(reader: httpx.Client) -> None:
+    headers = reader.get("/health").headers
     assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "same-origin")
 
 
-def test_the_description_names_every_route_and_resolves_every_reference(client: httpx.Client) -> None:
-    schema = client.get("/openapi.json").json()
+def test_the_description_names_every_route_and_resolves_every_reference(reader: httpx.Client) -> None:
+    schema = reader.get("/openapi.json").json()
     for path in ("/health", "/ready", "/metrics", "/api/v1/state", "/api/v1/readings", "/api/v1/segment/{index}"):
         assert path in schema["paths"]
     text = json.dumps(schema)
