@@ -7,7 +7,7 @@ one open the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from infra.stores.duckfile import insert
 from infra.stores.packing import AREAS, Packing, state_packing
 from infra.stores.protocol import Batch
 from infra.stores.sums import SUMS, added, means, sums_of_states
-from infra.stores.typicals import AreaWeek, SegmentWeek, quarters
+from infra.stores.typicals import QUARTER_MS, AreaWeek, SegmentWeek, quarters
 
 LIVE = 0
 R = TypeVar("R", SegmentStates, AreaIndices, Forecasts)
@@ -384,19 +384,25 @@ class DuckStore:
         if last <= first or (step_ms is not None and step_ms % self._bin_ms):
             first = last = to_ms  # no bin fits: panes only
         step = f"time_start_ms // {step_ms} * {step_ms}" if step_ms else f"{int(from_ms)}"
-        rolled = self._file.query(
-            f"SELECT CAST({step} AS BIGINT) AS time_start_ms, segment,"  # noqa: S608
-            f" {', '.join(f'sum({name}) AS {name}' for name in SUMS)}, max(quality) AS quality FROM segment_5min"
-            f" WHERE run = ? AND time_start_ms >= ? AND time_start_ms < ?{chosen} GROUP BY ALL",
-            [run_id, first, last],
-        )
-        # A partition's panes from `rolled.end_ms` on are in no bin yet.
-        panes = self._file.query(
-            f"SELECT states.* FROM states LEFT JOIN rolled USING (run, partition)"  # noqa: S608
-            f" WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?{chosen}"
-            " AND (pane_start_ms < ? OR pane_start_ms >= least(?, rolled.end_ms))",
-            [run_id, from_ms, to_ms, first, last],
-        )
+        with self._file.snapshot() as query:
+            ends = query("SELECT partition, end_ms FROM rolled WHERE run = ?", [run_id])
+            # A partition's panes from its `end_ms` on are in no bin yet.
+            lowest = min(ends.column("end_ms").to_pylist(), default=first)
+            rolled = query(
+                f"SELECT CAST({step} AS BIGINT) AS time_start_ms, segment,"  # noqa: S608
+                f" {', '.join(f'sum({name}) AS {name}' for name in SUMS)}, max(quality) AS quality FROM segment_5min"
+                f" WHERE run = ? AND time_start_ms >= ? AND time_start_ms < ?{chosen} GROUP BY ALL",
+                [run_id, first, last],
+            )
+            tables = [
+                query(
+                    "SELECT * FROM states WHERE run = ? AND pane_start_ms >= ?"  # noqa: S608
+                    f" AND pane_start_ms < ?{chosen}",
+                    [run_id, *span],
+                )
+                for span in ((from_ms, min(first, to_ms)), (max(first, min(last, lowest)), to_ms))
+            ]
+        panes = self._not_rolled(pa.concat_tables(tables), ends, first, last)
         starts = panes.column("pane_start_ms").to_numpy()
         if step_ms is None:
             starts = np.full_like(starts, from_ms)
@@ -404,45 +410,46 @@ class DuckStore:
         parts = [part for part in (rolled.to_pandas(), loose) if len(part)]
         return added(pd.concat(parts)) if parts else loose
 
+    def _not_rolled(self, panes: pa.Table, ends: pa.Table, first: int, last: int) -> pa.Table:
+        """Return the panes before the first whole bin, and those that no bin up to ``last`` holds."""
+        end_of = np.full(self._network.partitions, last)
+        end_of[ends.column("partition").to_numpy()] = np.minimum(last, ends.column("end_ms").to_numpy())
+        start = panes.column("pane_start_ms").to_numpy()
+        loose = (start < first) | (start >= end_of[panes.column("partition").to_numpy()])
+        return panes.filter(pa.array(loose))
+
     # What is usual
 
     def typical(self, *, timezone: str, before_ms: int, days: int = 28) -> pd.DataFrame:
         """Return by segment, day_type and 15-min bin: n, speed_kmh, speed_sd_kmh, flow_vph."""
         week = SegmentWeek(len(self._network.segments))
-        for day in self._days(before_ms, days):
-            week.add(
-                self._file.query(
-                    "SELECT segment, time_start_ms // 900000 AS quarter, sum(flow_panes) AS flow_panes,"
-                    " sum(flow_vph) AS flow_vph, sum(speed_panes) AS speed_panes, sum(pace_h_per_km) AS pace_h_per_km,"
-                    " sum(vkt_veh_km) AS vkt_veh_km, sum(vht_veh_h) AS vht_veh_h FROM segment_5min"
-                    " WHERE run = 0 AND time_start_ms >= ? AND time_start_ms < ? GROUP BY ALL",
-                    day,
-                ),
-                quarters(*day, timezone),
-            )
+        sql = (
+            f"SELECT time_start_ms, segment, {', '.join(week.SUMS)} FROM segment_5min"  # noqa: S608
+            " WHERE run = 0 AND time_start_ms >= ? AND time_start_ms < ?"
+        )
+        for part in self._parts("segment_5min", "time_start_ms", before_ms, days):
+            week.add(self._file.query(sql, part), quarters(*part, timezone))
         return week.frame()
 
     def typical_areas(self, *, timezone: str, before_ms: int, days: int = 28) -> pd.DataFrame:
         """Return per area, day_type and 15-min bin: n, mean and ``_sd`` of each of the areas' usual indices."""
         week = AreaWeek(len(self._network.areas), self._pane_ms)
-        for day in self._days(before_ms, days):
-            for table in schema.TABLES_OF["area"][1:]:
-                week.add(
-                    self._file.query(
-                        "SELECT area, pane_start_ms // 900000 AS quarter, count(*) AS panes,"  # noqa: S608
-                        " sum(vkt_veh_km) AS vkt_veh_km, sum(vht_veh_h) AS vht_veh_h,"
-                        " sum(vht_free_flow_veh_h) AS vht_free_flow_veh_h, sum(delay_veh_h) AS delay_veh_h,"
-                        " sum(vehicles) AS vehicles, sum(level3_km + level4_km + level5_km) AS congested_km"
-                        f" FROM {table} WHERE run = 0 AND pane_start_ms >= ? AND pane_start_ms < ? GROUP BY ALL",
-                        day,
-                    ),
-                    quarters(*day, timezone),
-                )
+        both = " UNION ALL ".join(
+            f"SELECT pane_start_ms AS time_start_ms, area, 1.0::DOUBLE AS panes, {', '.join(week.SUMS[1:])}"  # noqa: S608
+            f" FROM {table} WHERE run = 0"
+            for table in schema.TABLES_OF["area"][1:]
+        )
+        sql = f"SELECT * FROM ({both}) WHERE time_start_ms >= ? AND time_start_ms < ?"  # noqa: S608
+        for part in self._parts("area_panes", "pane_start_ms", before_ms, days):
+            week.add(self._file.query(sql, part), quarters(*part, timezone))
         return week.frame()
 
-    def _days(self, before_ms: int, days: int) -> Iterable[tuple[int, int]]:
-        """Cut the window into days, so that a month of a large city needs the memory of one day."""
-        return [(before_ms - (at + 1) * DAY_MS, before_ms - at * DAY_MS) for at in reversed(range(days))]
+    def _parts(self, table: str, time: str, before_ms: int, days: int) -> list[tuple[int, int]]:
+        """Cut what is there of the window into six hours each: a month of a large city needs the memory of one."""
+        [(oldest,)] = self._file.rows(f"SELECT min({time}) FROM {table} WHERE run = 0")  # noqa: S608
+        end_ms = before_ms // QUARTER_MS * QUARTER_MS
+        parts = [(end_ms - at * DAY_MS // 4, end_ms - (at - 1) * DAY_MS // 4) for at in range(4 * days, 0, -1)]
+        return [part for part in parts if oldest is not None and part[1] > oldest]
 
     # Runs, upkeep
 

@@ -6,7 +6,7 @@ It knows no tables of ours (``infra.stores.duckdb``).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,18 @@ class DuckFile:
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Return the rows of a SELECT, as of the newest commit."""
+        with self.snapshot() as query:
+            return query(sql, parameters)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str, Sequence[object]], pa.Table]]:
+        """Give a function that answers SELECTs, all as of the same commit."""
         self._must_be_open()
         try:
             with self._database.cursor() as cursor:
-                return cursor.sql(sql, params=list(parameters)).to_arrow_table()
+                cursor.begin()
+                yield lambda sql, parameters: cursor.sql(sql, params=list(parameters)).to_arrow_table()
+                cursor.rollback()
         except duckdb.Error as error:
             raise StoreError(_sentence(self.path, error)) from error
 

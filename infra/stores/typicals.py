@@ -1,12 +1,12 @@
-"""What is usual: sums of a day by quarter of an hour in, mean and deviation between days by type of day out. Pure."""
+"""What is usual: sums in, mean and deviation between days by type of day out. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -16,7 +16,6 @@ from citybrain.typical import AREA_METRICS, BINS, DAY_TYPES, day_type_and_bin
 from citybrain.units import MS_PER_H
 
 QUARTER_MS = 900_000
-Cells = npt.NDArray[np.int64]
 
 
 def quarters(from_ms: int, to_ms: int, timezone: str) -> dict[int, int]:
@@ -36,7 +35,7 @@ def quarters(from_ms: int, to_ms: int, timezone: str) -> dict[int, int]:
 
 @dataclass(slots=True)
 class _Moments:
-    """Count, mean and squared deviations of one quantity, day after day (Welford), shape (cells, items)."""
+    """Count, mean and squared deviations of one quantity, one day after the other (Welford), shape (cells, items)."""
 
     n: FloatArray
     mean: FloatArray
@@ -46,16 +45,13 @@ class _Moments:
     def empty(cls, items: int) -> _Moments:
         return cls(*(np.zeros((len(DAY_TYPES) * BINS, items)) for _ in range(3)))
 
-    def add(self, cell: Cells, item: Cells, value: FloatArray) -> None:
-        """Add values of one day; NaN is no observation. A cell that comes twice (clocks set back) counts twice."""
-        order = pd.DataFrame({"cell": cell, "item": item}).groupby(["cell", "item"]).cumcount().to_numpy()
-        for turn in range(int(order.max(initial=-1)) + 1):
-            at = (order == turn) & ~np.isnan(value)
-            place = cell[at], item[at]
-            self.n[place] += 1
-            step = value[at] - self.mean[place]
-            self.mean[place] += step / self.n[place]
-            self.squares[place] += step * (value[at] - self.mean[place])
+    def add(self, cell: int, value: FloatArray) -> None:
+        """Add one value an item to a cell; NaN is no observation."""
+        known = ~np.isnan(value)
+        self.n[cell] += known
+        step = np.where(known, value - self.mean[cell], 0.0)
+        self.mean[cell] += step / np.maximum(self.n[cell], 1)
+        self.squares[cell] += np.where(known, step * (value - self.mean[cell]), 0.0)
 
     def means(self) -> FloatArray:
         """Return the means, NaN where nothing was seen."""
@@ -67,18 +63,21 @@ class _Moments:
 
 
 class SegmentWeek:
-    """Gathers the usual speed and flow of segments, day after day."""
+    """Gathers the usual speed and flow of segments, quarter after quarter."""
+
+    SUMS = ("flow_panes", "flow_vph", "speed_panes", "pace_h_per_km", "vkt_veh_km", "vht_veh_h")
+    """Columns of `infra.stores.sums` that it needs."""
 
     def __init__(self, segments: int) -> None:
+        self._segments = segments
         self._speed, self._flow = _Moments.empty(segments), _Moments.empty(segments)
 
     def add(self, sums: pa.Table, cell_of: dict[int, int]) -> None:
-        """Add the sums of one day: ``segment``, ``quarter`` and the sums of `infra.stores.sums` by them."""
-        of = _floats(sums)
-        cell, item = _places(sums, "segment", cell_of)
-        timed = ratio(of["vkt_veh_km"], of["vht_veh_h"])
-        self._speed.add(cell, item, np.where(np.isnan(timed), ratio(of["speed_panes"], of["pace_h_per_km"]), timed))
-        self._flow.add(cell, item, ratio(of["flow_vph"], of["flow_panes"]))
+        """Add sums by ``time_start_ms`` and ``segment``, of whole quarters of an hour: see `quarters`."""
+        for cell, of in _by_quarter(sums, "segment", self._segments, self.SUMS, cell_of):
+            timed = ratio(of["vkt_veh_km"], of["vht_veh_h"])
+            self._speed.add(cell, np.where(np.isnan(timed), ratio(of["speed_panes"], of["pace_h_per_km"]), timed))
+            self._flow.add(cell, ratio(of["flow_vph"], of["flow_panes"]))
 
     def frame(self) -> pd.DataFrame:
         """Return segment, day_type, bin, n (days with a speed or a flow), speed_kmh, speed_sd_kmh, flow_vph."""
@@ -92,26 +91,28 @@ class SegmentWeek:
 
 
 class AreaWeek:
-    """Gathers the usual indices of areas, day after day."""
+    """Gathers the usual indices of areas, quarter after quarter."""
+
+    SUMS = (
+        *("panes", "vkt_veh_km", "vht_veh_h", "vht_free_flow_veh_h", "delay_veh_h", "vehicles"),
+        *("level3_km", "level4_km", "level5_km"),
+    )
+    """Columns of `citybrain.records.AreaIndices` that it needs, and ``panes``, which is 1 in each."""
 
     def __init__(self, areas: int, pane_ms: int) -> None:
-        self._pane_h = pane_ms / MS_PER_H
+        self._areas, self._pane_h = areas, pane_ms / MS_PER_H
         self._of = {name: _Moments.empty(areas) for name in AREA_METRICS}
 
-    def add(self, sums: pa.Table, cell_of: dict[int, int]) -> None:
-        """Add the sums of one day: ``area``, ``quarter``, ``panes`` and the sums of the indices by them."""
-        of = _floats(sums)
-        cell, item = _places(sums, "area", cell_of)
-        tti = np.maximum(1.0, ratio(of["vht_veh_h"], of["vht_free_flow_veh_h"]))
-        values = {
-            "tpi": traffic_performance_index(delay_time_proportion(tti)),
-            "delay_veh_h_per_h": of["delay_veh_h"] / (of["panes"] * self._pane_h),
-            "speed_kmh": ratio(of["vkt_veh_km"], of["vht_veh_h"]),
-            "vehicles": of["vehicles"] / of["panes"],
-            "congested_km": of["congested_km"] / of["panes"],
-        }
-        for name in AREA_METRICS:
-            self._of[name].add(cell, item, values[name])
+    def add(self, panes: pa.Table, cell_of: dict[int, int]) -> None:
+        """Add panes by ``time_start_ms`` and ``area``, of whole quarters of an hour: see `quarters`."""
+        for cell, of in _by_quarter(panes, "area", self._areas, self.SUMS, cell_of):
+            tti = np.maximum(1.0, ratio(of["vht_veh_h"], of["vht_free_flow_veh_h"]))
+            congested_km = of["level3_km"] + of["level4_km"] + of["level5_km"]
+            self._of["tpi"].add(cell, traffic_performance_index(delay_time_proportion(tti)))
+            self._of["delay_veh_h_per_h"].add(cell, ratio(of["delay_veh_h"], of["panes"] * self._pane_h))
+            self._of["speed_kmh"].add(cell, ratio(of["vkt_veh_km"], of["vht_veh_h"]))
+            self._of["vehicles"].add(cell, ratio(of["vehicles"], of["panes"]))
+            self._of["congested_km"].add(cell, ratio(congested_km, of["panes"]))
 
     def frame(self) -> pd.DataFrame:
         """Return area, day_type, bin, n and of each metric its mean and ``_sd``."""
@@ -121,15 +122,22 @@ class AreaWeek:
         return _frame("area", columns)
 
 
-def _floats(sums: pa.Table) -> dict[str, FloatArray]:
-    return {name: sums.column(name).to_numpy().astype(np.float64) for name in sums.column_names}
-
-
-def _places(sums: pa.Table, index: str, cell_of: dict[int, int]) -> tuple[Cells, Cells]:
-    quarter = sums.column("quarter").to_numpy()
+def _by_quarter(
+    rows: pa.Table, index: str, items: int, names: Sequence[str], cell_of: dict[int, int]
+) -> Iterator[tuple[int, dict[str, FloatArray]]]:
+    """Add up the rows by quarter of an hour and item; a sum of nothing is 0."""
+    if not rows.num_rows:
+        return
     first = min(cell_of)
-    cells = np.array([cell_of[first + at] for at in range(len(cell_of))])
-    return cells[quarter - first], sums.column(index).to_numpy()
+    quarter = rows.column("time_start_ms").to_numpy() // QUARTER_MS - first
+    code = quarter * items + rows.column(index).to_numpy()
+    shape = len(cell_of), items
+    total = {
+        name: np.bincount(code, np.nan_to_num(rows.column(name).to_numpy()), shape[0] * shape[1]).reshape(shape)
+        for name in names
+    }
+    for at in np.unique(quarter).tolist():
+        yield cell_of[first + at], {name: values[at] for name, values in total.items()}
 
 
 def _frame(index: str, columns: dict[str, FloatArray]) -> pd.DataFrame:
