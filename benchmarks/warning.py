@@ -77,7 +77,9 @@ def watch(case: Case) -> Seen:
     for number, (speed, flow) in enumerate(zip(case.speed_kmh, case.flow_vph, strict=True)):
         end_ms = case.start_ms + (number + 1) * case.pane_ms
         share = (speed / case.free_kmh).astype(np.float32)
-        follow(road, Pane(share, share * np.float32(np.nan), flow.astype(np.float32), case.pane_ms / 60_000), LIMITS)
+        unknown = np.full_like(share, np.nan)
+        pane = Pane(share, unknown, unknown, flow.astype(np.float32), unknown, case.pane_ms / 60_000)
+        follow(road, pane, LIMITS)
         model.observe(memory, speed, end_ms, case.pane_ms)
         outlook = Outlook(
             model.ahead(memory, end_ms).p_congested[:, columns],

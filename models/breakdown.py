@@ -22,22 +22,30 @@ import numpy.typing as npt
 Small = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-FAST_MIN, SLOW_MIN, BEFORE_MIN = 2.0, 12.0, 20.0
-"""Time constants: speed now, speed lately, flow before a breakdown."""
+FAST_MIN, SLOW_MIN, FLOW_MIN, BEFORE_MIN = 2.0, 12.0, 3.0, 20.0
+"""Time constants: speed now, speed lately, flow now, flow before a breakdown."""
 FREE = 0.6
 """Share of free flow above which a segment counted as free before it broke down."""
 FALL_MIN = 10.0
 """A fall from free to congested within so long is a breakdown; a slower one is building up."""
 FORGET_MIN = 10.0
 """Without an observation for so long nothing is known of a segment."""
+STANDING = 0.3
+"""Occupancy at which a segment without a speed is held to be blocked, not empty."""
 SUSTAIN = 2
 """Panes that a change must last: TMC practice, and the least that California #7 confirms with."""
 FRESH_MIN = 10.0
 """A breakdown is news for so long; then it is congestion."""
-USUAL_MARGIN = 0.12
-"""A segment is as usual if it is not slower than the typical day by more than this share of free flow."""
-INCIDENT = (-4.2, 2.2, 2.0, 2.0, 1.0)
-"""Intercept and weights of `_evidence`: judgement, checked on simulated incidents (docs/models.md)."""
+USUAL_MARGIN, USUAL_SD = 0.12, 1.5
+"""A segment is as usual if it is not slower than the typical day by more than this share of free flow, or by more
+than so many standard deviations between days: some places are jammed on two days of five."""
+INCIDENT = (-5.0, 1.5, 1.5, 3.0, 0.5)
+"""Intercept and weights of the evidence: judgement, checked on simulated incidents (docs/models.md). Less flow weighs
+most: a bottleneck discharges what passed before it broke down, an incident does not."""
+LIKELY = 0.6
+"""What is less likely is not called an incident."""
+SURE_DROP = 3.0
+"""A fall of flow counts in full from so many standard deviations of the count (Poisson)."""
 
 
 @dataclass(slots=True)
@@ -50,6 +58,8 @@ class RoadMemory:
         Smoothed speeds; NaN where not known.
     age_min
         Minutes since the last observation.
+    flow_vph
+        Smoothed flow.
     before_vph
         Smoothed flow while not congested: what passed before a breakdown.
     since_free_min
@@ -67,6 +77,7 @@ class RoadMemory:
     fast: Small
     slow: Small
     age_min: Small
+    flow_vph: Small
     before_vph: Small
     since_free_min: Small
     run: Small
@@ -78,21 +89,24 @@ class RoadMemory:
     def of(cls, m: int) -> RoadMemory:
         """Return the memory before the first pane."""
         unknown, zero = np.full(m, np.nan, dtype=np.float32), np.zeros(m, dtype=np.float32)
-        start = dict.fromkeys(("fast", "slow", "before_vph", "broken_min"), unknown)
+        start = dict.fromkeys(("fast", "slow", "flow_vph", "before_vph", "broken_min"), unknown)
         start |= {"age_min": zero + 1e6, "since_free_min": zero + 1e6}
         return cls(**{f.name: start.get(f.name, zero).copy() for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
 class Pane:
-    """What one pane says of m segments: speed and usual speed as shares of free flow, flow in veh/h; NaN unknown.
+    """What one pane says of m segments: speeds as shares of free flow, flow in veh/h, occupancy 0..1; NaN unknown.
 
-    ``usual`` is the least typical speed around this time of day, so that a peak that comes a little early is usual.
+    ``usual`` is the least typical speed around this time of day, so that a peak that comes a little early is usual;
+    ``usual_sd`` the largest standard deviation between days around it.
     """
 
     speed: Small
     usual: Small
+    usual_sd: Small
     flow_vph: Small
+    occupancy: Small
     minutes: float
 
 
@@ -121,7 +135,10 @@ def follow(memory: RoadMemory, pane: Pane, limits: Limits) -> None:
     memory.age_min = np.where(known, np.float32(0), memory.age_min + minutes)
     memory.fast = _smoothed(memory.fast, pane.speed, pane.minutes / FAST_MIN)
     memory.slow = _smoothed(memory.slow, pane.speed, pane.minutes / SLOW_MIN)
-    forgotten = memory.age_min > FORGET_MIN
+    memory.flow_vph = _smoothed(memory.flow_vph, pane.flow_vph, pane.minutes / FLOW_MIN)
+    # Nobody passed and nobody stands there: empty, so the queue that was seen last is gone.
+    empty = ~known & (pane.flow_vph == 0) & ~(pane.occupancy >= STANDING)
+    forgotten = (memory.age_min > FORGET_MIN) | empty
     memory.fast[forgotten] = np.nan
     memory.slow[forgotten] = np.nan
     below = (pane.speed <= limits.congested) | (~known & (memory.run > 0) & ~forgotten)
@@ -157,11 +174,12 @@ def judge(memory: RoadMemory, pane: Pane, downstream: Small) -> Found:
     """
     congested = memory.lasting_min > 0
     breakdown = memory.broken_min < FRESH_MIN
-    as_usual = memory.fast >= pane.usual - np.float32(USUAL_MARGIN)
+    margin = np.fmax(np.float32(USUAL_MARGIN), np.float32(USUAL_SD) * pane.usual_sd)
+    as_usual = memory.fast >= pane.usual - margin
     probability = _incident_probability(memory, pane, downstream)
     # A queue that goes on downstream has its cause there.
     head = ~(downstream < FREE)
-    looks_so = (congested | breakdown) & ~as_usual & head & (probability >= 0.5)
+    looks_so = (congested | breakdown) & ~as_usual & head & (probability >= LIKELY)
     memory.incident_run = np.where(looks_so, memory.incident_run + 1, np.float32(0)).astype(np.float32)
     return Found(congested, breakdown, memory.incident_run >= SUSTAIN, as_usual, probability)
 
@@ -171,11 +189,21 @@ def _incident_probability(memory: RoadMemory, pane: Pane, downstream: Small) -> 
     evidence = (
         _scaled(downstream - memory.fast, 0.3, low=-1.0),
         _scaled(before - memory.fast, 0.3, low=0.0),
-        _scaled((1 - pane.flow_vph / np.maximum(memory.before_vph, 1)).astype(np.float32), 0.25, low=-1.0),
+        _flow_lost(memory),
         np.nan_to_num(memory.broken_min < 60, nan=0.0).astype(np.float32),
     )
     score = INCIDENT[0] + sum(weight * value for weight, value in zip(INCIDENT[1:], evidence, strict=True))
     return (1 / (1 + np.exp(-score))).astype(np.float32)
+
+
+def _flow_lost(memory: RoadMemory) -> Small:
+    """The share of flow that is missing, in quarters; as far as the count is large enough to tell."""
+    before = np.maximum(memory.before_vph, 1)
+    lost = _scaled((1 - memory.flow_vph / before).astype(np.float32), 0.25, low=-1.0)
+    # An exponential mean over FLOW_MIN has seen about twice as long.
+    counted = before * (2 * FLOW_MIN / 60)
+    certainty = np.clip((1 - memory.flow_vph / before) * np.sqrt(counted) / SURE_DROP, 0, 1)
+    return np.where(lost > 0, lost * np.nan_to_num(certainty), lost).astype(np.float32)
 
 
 def _scaled(value: Small, unit: float, *, low: float) -> Small:

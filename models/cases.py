@@ -18,7 +18,7 @@ from citybrain.network import Network
 from citybrain.settings import Thresholds
 from models.roads import observed_downstream
 
-SURE = 0.6
+SURE = 0.8
 """An incident signal from this probability is a cause of its own."""
 EXPECTED_KM = 2.0
 """Expected congestion alarms from so many times ``alert_min_km``, and ..."""
@@ -30,6 +30,8 @@ CRITICAL_KM, MAJOR_KM = 1.0, 2.0
 """Queue of an incident that is critical; of congestion that is major."""
 MAJOR_DELAY_VEH_H = 20.0
 """Delay so far from which congestion is major."""
+WORTH_VEH_H: dict[AlertKind, float] = {"congestion_expected": 0.0, "congestion": 10.0, "incident": 2.0}
+"""Delay so far from which an alert is worth an operator's time; what was reported needs none."""
 _RANK: dict[Severity, int] = {"minor": 0, "major": 1, "critical": 2}
 _KIND_RANK: dict[AlertKind, int] = {"congestion_expected": 0, "congestion": 1, "incident": 2}
 
@@ -138,6 +140,12 @@ class Casebook:
         long = group.length_km >= EXPECTED_KM * limits.alert_min_km
         return long and mean >= min(limits.warn_probability + EXPECTED_SURER, 0.95)
 
+    def worth(self, case: Case) -> bool:
+        """Return True where enough has been lost for an operator; where no flow is known, length decides."""
+        if case.delay_veh_h == 0:
+            return case.queue_km >= self._thresholds.alert_min_km
+        return case.delay_veh_h >= WORTH_VEH_H[case.kind]
+
     def case_of(self, group: Group, pane_start_ms: int) -> Case:
         """Return a new case for a group; its id is the same in every replay."""
         head = group.segments[0]
@@ -238,8 +246,8 @@ class _Pane:
         if _KIND_RANK[group.kind] > _KIND_RANK[case.kind]:
             case.kind = group.kind
         limits = self.book.thresholds
-        lasted = case.active_ms >= limits.open_after.total_seconds() * 1000 or group.reported
-        if case.sequence == 0 and lasted and self.book.opens(group):
+        lasted = case.active_ms >= limits.open_after.total_seconds() * 1000 and self.book.worth(case)
+        if case.sequence == 0 and (lasted or group.reported) and self.book.opens(group):
             self._open(case)
 
     def take_expected(self, group: Group, congested: set[int]) -> None:

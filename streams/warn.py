@@ -137,11 +137,16 @@ class WarnStage:
         partition, end_ms = state.partition, states.pane_start_ms + states.pane_ms
         segments, model = self._segments[partition], self._models[partition]
         free = model.free_flow_kmh
-        around = np.stack([self._typical_at(partition, end_ms + 60_000 * at) for at in _AROUND_MIN])
+        around, spread = (
+            np.stack([self._typical_at(partition, name, end_ms + 60_000 * at) for at in _AROUND_MIN])
+            for name in ("speed_kmh", "speed_sd_kmh")
+        )
         pane = Pane(
             speed=(states.speed_kmh / free).astype(np.float32),
             usual=(np.fmin.reduce(around) / free).astype(np.float32),
+            usual_sd=(np.fmax.reduce(spread) / free).astype(np.float32),
             flow_vph=states.flow_vph.astype(np.float32),
+            occupancy=states.occupancy.astype(np.float32),
             minutes=states.pane_ms / 60_000,
         )
         follow(state.road, pane, self._limits)
@@ -180,11 +185,11 @@ class WarnStage:
         ).astype(np.float32)
         return state.expected_min >= _PERSIST_MIN
 
-    def _typical_at(self, partition: int, instant_ms: int) -> Small:
+    def _typical_at(self, partition: int, name: str, instant_ms: int) -> Small:
         typical = self._typical[partition]
         if typical is None:
             return np.full(len(self._segments[partition]), np.nan, dtype=np.float32)
-        return typical.segments_at("speed_kmh", instant_ms, self._timezone)
+        return typical.segments_at(name, instant_ms, self._timezone)
 
     def flush(self, state: WarnState) -> Results:
         """Return nothing: signals are never revised."""

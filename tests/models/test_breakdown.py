@@ -17,7 +17,12 @@ FREE = (0.95,) * 5
 
 
 def _watch(
-    panes: Sequence[tuple[float, ...]], *, usual: float = 0.9, flows: list[float] | None = None
+    panes: Sequence[tuple[float, ...]],
+    *,
+    usual: float = 0.9,
+    sd: float = 0.03,
+    occupancy: float = 0.1,
+    flows: list[float] | None = None,
 ) -> tuple[RoadMemory, list[Found]]:
     memory, found = RoadMemory.of(5), []
     for number, speeds in enumerate(panes):
@@ -25,7 +30,9 @@ def _watch(
         pane = Pane(
             np.array(speeds, dtype=np.float32),
             np.full(5, usual, dtype=np.float32),
+            np.full(5, sd, dtype=np.float32),
             np.full(5, flow, dtype=np.float32),
+            np.full(5, occupancy, dtype=np.float32),
             1.0,
         )
         follow(memory, pane, LIMITS)
@@ -92,11 +99,35 @@ def test_the_everyday_bottleneck_is_as_usual_and_no_incident() -> None:
     assert found[-1].congested[2]
 
 
+def test_where_some_days_are_jammed_a_jam_is_as_usual() -> None:
+    panes = [FREE] * 30 + [(0.95, 0.9, 0.3, 0.95, 0.95)] * 10
+    _, steady = _watch(panes, usual=0.7)
+    _, varying = _watch(panes, usual=0.7, sd=0.35)
+    assert not steady[-1].as_usual[2]
+    assert varying[-1].as_usual[2]
+
+
+def test_a_bottleneck_that_discharges_as_much_as_before_is_no_incident() -> None:
+    panes = [FREE] * 30 + [(0.95, 0.9, 0.15, 0.95, 0.95)] * 8
+    _, found = _watch(panes)
+    assert found[-1].breakdown[2]
+    assert _first(found, "incident", 2) == -1
+
+
 def test_a_segment_that_falls_silent_in_a_jam_is_held_for_a_while_and_then_forgotten() -> None:
     jam, silent = (0.95, 0.95, 0.15, 0.95, 0.95), (0.95, 0.95, np.nan, 0.95, 0.95)
     _, found = _watch([FREE] * 5 + [jam] * 5 + [silent] * 20)
     assert found[15].congested[2]
     assert not found[-1].congested[2]
+
+
+def test_a_segment_without_vehicles_is_empty_unless_somebody_stands_there() -> None:
+    jam, none = (0.95, 0.95, 0.15, 0.95, 0.95), (0.95, 0.95, np.nan, 0.95, 0.95)
+    panes, flows = [FREE] * 5 + [jam] * 5 + [none] * 3, [1500.0] * 10 + [0.0] * 3
+    _, left = _watch(panes, flows=flows)
+    _, blocked = _watch(panes, flows=flows, occupancy=0.9)
+    assert not left[-1].congested[2]
+    assert blocked[-1].congested[2]
 
 
 def test_what_was_never_observed_says_nothing() -> None:

@@ -32,7 +32,9 @@ class Minutes:
         return told
 
 
-def slow(*segments: int, kind: SignalKind = "congestion", p: float = 1.0, usual: bool = False) -> list[Signal]:
+def slow(
+    *segments: int, kind: SignalKind = "congestion", p: float = 1.0, usual: bool = False, delay: float = 4.0
+) -> list[Signal]:
     return [
         Signal(
             segment=segment,
@@ -41,7 +43,7 @@ def slow(*segments: int, kind: SignalKind = "congestion", p: float = 1.0, usual:
             speed_kmh=20.0,
             expected_kmh=80.0,
             reason=("below_typical",),
-            delay_veh_h=0.5,
+            delay_veh_h=delay,
             as_usual=usual,
         )
         for segment in segments
@@ -56,10 +58,23 @@ def test_neighbours_are_one_alert_that_opens_after_it_has_lasted() -> None:
     assert opened.segments[0] == 6
     assert set(opened.segments) == {4, 5, 6}
     assert opened.queue_km == 1.5
-    assert opened.delay_veh_h == 4.5
+    assert opened.delay_veh_h == 36.0
     assert (opened.started_ms, opened.detected_ms) == (0, 3 * MINUTE_MS)
     assert (opened.speed_kmh, opened.expected_kmh) == (20.0, 80.0)
     assert opened.reason == ("below_typical",)
+
+
+def test_what_costs_little_opens_late_or_never() -> None:
+    minutes = Minutes()
+    assert minutes.pass_by(slow(4, 5, delay=0.5), 9) == []
+    [opened] = minutes.pass_by(slow(4, 5, delay=0.5))
+    assert opened.delay_veh_h == 10.0
+
+
+def test_where_no_flow_is_known_length_decides() -> None:
+    minutes = Minutes()
+    minutes.pass_by(slow(4, 5, delay=0.0), 3)
+    assert [event.type for event in minutes.events] == ["alert.opened"]
 
 
 def test_two_places_are_two_alerts() -> None:

@@ -14,7 +14,7 @@ from streams.alert import AlertStage, AlertState
 from tests.fakes import corridor_network
 
 NETWORK = corridor_network(8, partitions=2)
-SLOW = {p: Signal(segment=s, kind="breakdown", probability=1.0, delay_veh_h=0.25) for p, s in ((0, 3), (1, 4))}
+SLOW = {p: Signal(segment=s, kind="breakdown", probability=1.0) for p, s in ((0, 3), (1, 4))}
 
 
 def _signals(partition: int, minute: int, *signals: Signal) -> Signals:
