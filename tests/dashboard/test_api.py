@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from dashboard.app import make_app
 from dashboard.context import Context
 from dashboard.live import Live
 from infra.stores.protocol import Batch
+from tests.conftest import ROOT
 from tests.dashboard.conftest import MIN, TUESDAY_8H, World, new_world
 from tests.dashboard.records import alert_event, message, readings
 from tests.dashboard.server import served
@@ -379,3 +381,14 @@ def test_the_description_names_every_route_and_resolves_every_reference(reader: 
     references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert references <= set(schema["components"]["schemas"])
     assert {"State", "AlertRow", "JsonReading", "ProblemBody"} <= references
+
+
+def test_every_route_is_documented_and_every_documented_route_exists(reader: httpx.Client) -> None:
+    described = {
+        (method.upper(), path)
+        for path, methods in reader.get("/openapi.json").json()["paths"].items()
+        for method in methods
+    }
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"^\| `(GET|POST) ([^`?]+)", page, flags=re.M))
+    assert documented == described
