@@ -121,14 +121,6 @@ class Aggregate:
     async def durable(self) -> None:
         """Nothing is kept outside Kafka."""
 
-    def end(self, state: Ring) -> Results:
-        """Return what closes when no more readings will come (archives, recomputing): up to the last one that came."""
-        panes = state.held(state.open, state.end)
-        if not panes:
-            return NOTHING
-        end_ms = (panes[-1] + 1) * self.times.pane_ms + self.times.reorder_ms
-        return Results(self._pass(state, max(end_ms, state.watermark_ms), state.offset, None))
-
     def _heard(self, state: Ring, readings: Readings, rows: Clean, message: Message) -> Source:
         """Note that a source spoke, and what its clock shows."""
         source = state.sources.get(readings.source)

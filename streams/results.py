@@ -119,7 +119,7 @@ class Recorder:
             if before is None or indices.revision >= before.revision:
                 self._areas[indices.pane_start_ms] = indices
         elif message.topic == "dead-letters":
-            self._take_letter(decode_json(DeadLetter, message.value))
+            self.refuse(decode_json(DeadLetter, message.value))
 
     def _take_states(self, states: SegmentStates) -> None:
         pane = self._states.setdefault(states.pane_start_ms, {})
@@ -131,7 +131,8 @@ class Recorder:
             if self._awaited <= self._newest_ms.keys():
                 self._write(min(self._newest_ms.values()) - self._settled_ms)
 
-    def _take_letter(self, letter: DeadLetter) -> None:
+    def refuse(self, letter: DeadLetter) -> None:
+        """Take one dead letter."""
         self.refused[letter.reason] += letter.count
         if len(self._letters) < LETTERS_KEPT:
             self._letters.append(letter)
@@ -142,14 +143,14 @@ class Recorder:
             parts = self._states.pop(start)
             if self._span[0] <= start < self._span[1]:
                 self._state_file.add(self._state_rows(start, parts))
-        for start in sorted(start for start in self._areas if start < before_ms):
+        for start in sorted(start for start in self._areas if start < before_ms - 2 * self._settled_ms):
             indices = self._areas.pop(start)
             if self._span[0] <= start < self._span[1]:
                 self._area_file.add(self._area_rows(start, indices))
 
     def close(self) -> tuple[int, int]:
         """Write what is left and return the number of rows of states and of areas."""
-        self._write(2**62)
+        self._write(2**63)
         self._state_file.close(self._state_rows(0, {}).slice(0, 0))
         none = np.full(len(self._network.areas), np.nan)
         columns = {name: pa.array(none) for name in AREA_COLUMNS}

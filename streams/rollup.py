@@ -68,7 +68,8 @@ class Rollup:
     def __init__(self, network: Network, time: TimeSettings) -> None:
         self.network = network
         times = Times.of(time)
-        self._keep_ms = 2 * times.capacity * times.pane_ms
+        self._reach_ms = times.capacity * times.pane_ms
+        self._keep_ms = 2 * self._reach_ms
         self._length_mm = length_by_area_mm(network)
         # A partition without detectors has nothing to say, and may never be heard of.
         self._awaited = frozenset(np.unique(network.detector_partition).tolist())
@@ -145,13 +146,6 @@ class Rollup:
     async def durable(self) -> None:
         """Nothing is kept outside Kafka."""
 
-    def end(self, state: Totals) -> Results:
-        """Return what is still incomplete when no more will come."""
-        left = [start for start in sorted(state.panes) if start > state.told_ms]
-        outputs = [self._tell(start, state.panes[start], -1) for start in left]
-        state.told_ms = max([state.told_ms, *left])
-        return Results(outputs)
-
     def _complete(self, state: Totals, offset: int) -> Iterator[Output]:
         """Tell, oldest first, the panes that no partition will close any more; forget the oldest."""
         all_ms = min((state.newest_ms.get(partition, -1) for partition in self._awaited), default=-1)
@@ -161,8 +155,14 @@ class Rollup:
                 break
             yield self._tell(start, state.panes[start], offset)
             state.told_ms = start
-        for start in [start for start in state.panes if start < state.told_ms - self._keep_ms]:
-            del state.panes[start]
+        # So far back no partition revises any more: what is not told yet is told now, and is final.
+        for start in sorted(start for start in state.panes if start < state.told_ms - self._reach_ms):
+            pane = state.panes[start]
+            if pane.dirty:
+                pane.dirty = False
+                yield self._tell(start, pane, pane.changed_by)
+            if start < state.told_ms - self._keep_ms:
+                del state.panes[start]
 
     def _tell(self, start_ms: int, pane: Pane, version: int) -> Output:
         parts = [part for part, _ in pane.parts.values()]
