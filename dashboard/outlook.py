@@ -16,8 +16,8 @@ import pandas as pd
 from citybrain.indices import delay_time_proportion, traffic_performance_index
 from citybrain.records import HORIZONS_MIN, Forecasts, SegmentStates
 from dashboard.context import Context
-from dashboard.queries import BAND_SD
 from dashboard.live.vitals import CITY
+from dashboard.queries import BAND_SD
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -65,7 +67,7 @@ class GeneratedCity:
         ratio = 1 - self.heat * busy - 0.06 * peak(place) + rng.normal(0, noise, len(self.heat))
         speed = self.network.segments.free_flow_kmh * np.clip(ratio, 0.07, 1.05)
         speed[np.random.default_rng(self.seed).random(len(speed)) < self.unknown_share] = np.nan
-        return speed
+        return cast(FloatArray, speed)
 
     def states(self, start_ms: int, *, status: Status = "closed", version: int = 0) -> list[SegmentStates]:
         """Return the states of all partitions in the minute that starts at ``start_ms``."""
@@ -96,8 +98,6 @@ class GeneratedCity:
         out = []
         for partition in range(self.network.partitions):
             own = self.network.segments_of(partition)
-            parts = {name: column[own] for name, column in columns.items()}
-            revision = -1 if status == "provisional" else 0
             out.append(
                 SegmentStates(
                     self.network.version,
@@ -105,13 +105,13 @@ class GeneratedCity:
                     start_ms,
                     MINUTE_MS,
                     version,
-                    revision,
+                    -1 if status == "provisional" else 0,
                     status,
                     own,
-                    **parts,
+                    **{name: column[own] for name, column in columns.items()},
                     level=level[own],
                     quality=np.zeros(len(own), np.uint8),
-                )  # fmt: skip
+                )
             )
         return out
 
@@ -124,10 +124,10 @@ class GeneratedCity:
 
         def total(values: FloatArray) -> FloatArray:
             values = np.nan_to_num(values)
-            out = np.bincount(network.segments.district[at], values, n)
+            out = np.bincount(network.segments.district[at], values, n).astype(float)
             out += np.bincount(network.segments.street[at], values, n)
             out[0] = values.sum()
-            return out
+            return cast(FloatArray, out)
 
         def column(name: str) -> FloatArray:
             return total(np.concatenate([getattr(each, name) for each in states]))
@@ -151,7 +151,7 @@ class GeneratedCity:
         ahead = np.stack([self.speed_kmh(end_ms + h * MINUTE_MS, noise=0.0) for h in HORIZONS_MIN], axis=1)
         width = np.array(HORIZONS_MIN) ** 0.5 * 0.03
         congested = (ahead / self.network.segments.free_flow_kmh[:, None] < 0.5).astype(np.float32)
-        quantiles = {
+        quantiles: dict[str, Any] = {
             "mean_kmh": ahead,
             "q10_kmh": ahead * (1 - width),
             "q50_kmh": ahead,
@@ -190,11 +190,12 @@ class GeneratedCity:
         detectors = self.network.detectors
         n = max(1, len(detectors) - silent)
         index = np.arange(n, dtype=np.int32)
-        speed = self.speed_kmh(until_ms)[detectors.segment[:n]]
+        speed: FloatArray = self.speed_kmh(until_ms)[detectors.segment[:n]]
+        count = (np.arange(n) % 20 + 1).astype(np.float64)
         missing, fine = np.full(n, np.nan), np.zeros(n, np.uint8)
         return Readings(
             self.network.version, "simulated", until_ms, until_ms, index, np.full(n, until_ms - 30_000),
-            np.full(n, until_ms), np.arange(n) % 20 + 1.0, missing, speed, missing, missing, fine, fine, fine, fine,
+            np.full(n, until_ms), count, missing, speed, missing, missing, fine, fine, fine, fine,
             fine,
         )  # fmt: skip
 
@@ -212,7 +213,7 @@ class GeneratedCity:
             rows = (one.tpi, one.delay_veh_h * 60, one.speed_kmh, one.vehicles, one.congested_km)
             for row, (values, usual) in enumerate(zip(rows, (0.82, 0.85, 1.05, 0.97, 0.8), strict=True)):
                 area_mean[row, :, quarter] = values * usual
-        sd = np.abs(area_mean) * 0.09
+        sd = (np.abs(area_mean) * 0.09).astype(np.float32)
         flow = np.full_like(speed, 500)
         return Typical(
             self.network.version, "simulated", np.full_like(speed, 20), speed, speed * 0.08, flow, area_mean, sd
@@ -229,7 +230,8 @@ class GeneratedCity:
             network=self.network.version, alert_id=name or f"{kind}-{segments[0]}", sequence=sequence, type=step,
             kind=kind, severity=severity, segments=tuple(segments), probability=0.93, speed_kmh=speed,
             expected_kmh=float(self.network.segments.free_flow_kmh[segments[0]]), delay_veh_h=86.2,
-            queue_km=float(self.network.segments.length_km[segments].sum()), horizon_min=15 if "expected" in kind else 0,
+            queue_km=float(self.network.segments.length_km[segments].sum()),
+            horizon_min=15 if "expected" in kind else 0,
             started_ms=detected - 2 * MINUTE_MS, detected_ms=detected, updated_ms=at_ms,
             resolved_ms=at_ms if step == "alert.resolved" else None,
             reason=("cleared",) if step == "alert.resolved" else ("free_downstream", "sudden_drop"),
@@ -238,6 +240,4 @@ class GeneratedCity:
 
 def local_instant_ms(timezone: str, year: int, month: int, day: int, hour: int, minute: int) -> int:
     """Return an instant given in civil time, ms UTC."""
-    from datetime import datetime
-
     return int(datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(timezone)).timestamp() * 1000)

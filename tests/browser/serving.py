@@ -21,8 +21,8 @@ from citybrain.topics import TopicName
 from citybrain.wire import Message
 from dashboard.app import SERVER_OPTIONS, make_app
 from dashboard.context import Context
-from dashboard.live.feeds import Demo
 from dashboard.live import Live
+from dashboard.live.feeds import Demo
 from dashboard.live.notices import Broker
 from infra.database.protocol import Alert, StaleVersion
 from infra.stores.duckdb import DuckStore
@@ -137,6 +137,7 @@ def serving(
     now_ms: int,
     demo: Demo | None = None,
     with_typical: bool = True,
+    port: int = 0,
 ) -> Iterator[Served]:
     """Serve a generated city on a free port of loopback."""
     city = GeneratedCity(network, settings.timezone)
@@ -148,7 +149,7 @@ def serving(
         broker=lambda: trust[0],  # type: ignore[arg-type, return-value]
     )  # fmt: skip
     context = Context(city=settings, network=network, store=store, desk=desk, live=live, clock=clock, metrics=metrics)
-    config = uvicorn.Config(make_app(context), host="127.0.0.1", port=0, log_level="warning", **SERVER_OPTIONS)
+    config = uvicorn.Config(make_app(context), host="127.0.0.1", port=port, log_level="warning", **SERVER_OPTIONS)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
