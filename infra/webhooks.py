@@ -14,10 +14,12 @@ import ipaddress
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certifi
 import httpx
 import numpy as np
 import standardwebhooks
@@ -112,6 +114,13 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return [str(address[0]) for *_, address in found]
 
 
+def trusted() -> ssl.SSLContext:
+    """Return what is trusted: the machine's certificates, an agency's own among them, and certifi's."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
 def forbidden(address: str) -> bool:
     """Return True for addresses that no webhook may reach: link-local (metadata of clouds), multicast, unspecified.
 
@@ -175,6 +184,8 @@ class Dispatcher:
         Jitter of the retries.
     resolve
         Finds the addresses of a host.
+    tls
+        Which certificates to trust; by default those of the machine and those that come with Python's certifi.
     """
 
     def __init__(
@@ -186,12 +197,15 @@ class Dispatcher:
         rng: np.random.Generator,
         *,
         resolve: Resolve = resolve,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._outbox, self._clock, self._metrics, self._rng = outbox, clock, metrics, rng
         self._lines = {endpoint.name: _Line(endpoint) for endpoint in endpoints}
         self._resolve = resolve
         # No proxies or netrc from the environment: a request goes where city.toml says.
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+        self._client = httpx.AsyncClient(
+            timeout=TIMEOUT_S, follow_redirects=False, trust_env=False, verify=tls or trusted()
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until told to stop; then wait for what is under way."""

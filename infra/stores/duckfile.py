@@ -20,7 +20,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     # A city may have no internet: an extension that is not there is an error, not a download.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    "memory_limit": "512MB",
+    "memory_limit": "256MB",
     "checkpoint_threshold": "32MB",
 }
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,7 +55,9 @@ class Receiver:
 
 
 @contextmanager
-def receiving(reply: Reply = lambda number: (204, {}), *, port: int = 0) -> Iterator[Receiver]:
+def receiving(
+    reply: Reply = lambda number: (204, {}), *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[Receiver]:
     """Serve until the block ends; then the port refuses connections."""
     lock = threading.Lock()
 
@@ -84,6 +87,8 @@ def receiving(reply: Reply = lambda number: (204, {}), *, port: int = 0) -> Iter
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     receiver = Receiver(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -354,6 +356,36 @@ def test_the_address_that_was_checked_is_connected_to_under_the_hosts_name(offic
 
         asyncio.run(deliver())
     assert [got.host for got in receiver.got] == [f"unit.example:{receiver.port}"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+@pytest.mark.parametrize(("name", "taken"), [("unit.example", 1), ("other.example", 0)])
+def test_a_certificate_must_be_of_the_host_not_of_its_address(office: Office, name: str, taken: int) -> None:
+    key, certificate = office.folder / "key.pem", office.folder / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    subject = ["-subj", "/CN=unit", "-addext", "subjectAltName=DNS:unit.example", "-days", "2"]
+    subprocess.run([*request, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+
+    async def found(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    with receiving(tls=server) as receiver:
+        endpoint = office.endpoint(f"https://{name}:{receiver.port}/hook")
+        office.tell(life()[:1], endpoint)
+
+        async def deliver() -> None:
+            rng = np.random.default_rng(1)
+            dispatcher = Dispatcher(
+                office.outbox, [endpoint], office.clock, office.metrics, rng, resolve=found, tls=trusting
+            )
+            assert await dispatcher.step() == 1
+            await dispatcher.close()
+
+        asyncio.run(deliver())
+    assert len(receiver.got) == taken
 
 
 @pytest.mark.parametrize(
