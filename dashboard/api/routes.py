@@ -25,7 +25,7 @@ from dashboard.context import Context
 from dashboard.live.notices import Ranking
 from dashboard.live.push import Live
 from dashboard.live.replays import Replays
-from dashboard.live.rows import alert_row
+from dashboard.live.rows import AlertRow, alert_row
 from dashboard.live.viewer import serve_viewer
 from dashboard.live.vitals import Vitals
 from infra.database.protocol import StaleVersion
@@ -185,7 +185,7 @@ def alerts(
 
 @router.post(
     "/alerts/{alert_id}/acknowledge",
-    responses=described(answers.AlertRow, "The alert.", errors=[404, 412, 422]),
+    responses=described(AlertRow, "The alert.", errors=[404, 412, 422]),
     openapi_extra=takes(answers.Acknowledgement),
 )
 async def acknowledge(alert_id: str, request: Request, context: Given) -> Response:

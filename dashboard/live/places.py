@@ -14,8 +14,8 @@ import numpy.typing as npt
 from citybrain.network import Network
 from dashboard.live.geometry import Plane
 
-HOPS = 4
-"""How far an unnamed ramp looks for the named road that it leads to."""
+HOPS = 6
+"""How many segments a name is looked for: of the road that a ramp leads to, of one that crosses."""
 
 BoolArray = npt.NDArray[np.bool_]
 LongArray = npt.NDArray[np.int64]
@@ -32,7 +32,8 @@ class Place:
     direction
         ``N``, ``E``, ``S`` or ``W``; empty where the stretch has no direction (a loop, a schematic network).
     place
-        Crossing roads where the stretch begins and ends, such as ``Rua A → Rua B``; empty where there are none.
+        Crossing roads before and after the stretch, such as ``Rua A → Rua B``, ``→ Rua B`` or ``Rua A →``; of an
+        unnamed one only where it comes from; empty where there are none.
     district
         Name of the district.
     x, y
@@ -69,16 +70,17 @@ class Places:
         self._start, self._next = network.downstream
         self._into, self._out = _ByNode(network.segments.to_node), _ByNode(network.segments.from_node)
         self._pairs = self._same_road()
+        a, b = (side.tolist() for side in self._pairs)
+        self._after, self._before = dict(zip(a, b, strict=True)), dict(zip(b, a, strict=True))
 
     def of(self, segments: Sequence[int]) -> Place:
         """Return the place of a stretch; its first segment is the head, where traffic leaves it or the cause is."""
         head, tail = segments[0], self._tail(segments)
         table, areas = self.network.segments, self.network.areas
         x, y = self.laid.middle[head]
-        ends = [self._crossing(int(table.from_node[tail]), tail), self._crossing(int(table.to_node[head]), head)]
-        known = [name for name in dict.fromkeys(ends) if name]
         district = str(areas.name[table.district[head]])
-        return Place(self.road(head), self._direction(segments), " → ".join(known), district, float(x), float(y))
+        place = self._between(tail, head)
+        return Place(self.road(head), self._direction(segments), place, district, float(x), float(y))
 
     def road(self, segment: int) -> str:
         """Return the road's name, or an arrow and the named road that an unnamed one leads to."""
@@ -126,11 +128,28 @@ class Places:
         first = [i for i in segments if int(table.from_node[i]) not in ends]
         return first[-1] if first else segments[-1]
 
-    def _crossing(self, node: int, segment: int) -> str:
+    def _between(self, tail: int, head: int) -> str:
+        """Return the crossing roads before and after a stretch; of an unnamed one only where it comes from."""
         table = self.network.segments
-        touching = np.concatenate([self._into.at(node), self._out.at(node)])
-        names = sorted({str(table.road[i]) for i in touching} - {str(table.road[segment]), ""})
-        return names[0] if names else ""
+        start = self._crossing(tail, table.from_node, self._before)
+        end = self._crossing(head, table.to_node, self._after) if table.road[head] else ""
+        if start and end and start != end:
+            return f"{start} → {end}"
+        return f"→ {end}" if end else f"{start} →" if start else ""
+
+    def _crossing(self, segment: int, nodes: npt.NDArray[np.int32], onward: dict[int, int]) -> str:
+        """Return the name of the nearest road that crosses, from an end of a segment along its own road."""
+        roads = self.network.segments.road
+        for _ in range(HOPS):
+            node = int(nodes[segment])
+            touching = np.concatenate([self._into.at(node), self._out.at(node)])
+            names = sorted({str(roads[i]) for i in touching} - {str(roads[segment]), ""})
+            if names:
+                return names[0]
+            if segment not in onward:
+                break
+            segment = onward[segment]
+        return ""
 
     def _direction(self, segments: Sequence[int]) -> str:
         if self.laid.schematic:

@@ -77,3 +77,20 @@ def test_a_network_without_a_map_has_places_without_direction() -> None:
     places = places_of(replace(network, lon_lat=np.full_like(network.lon_lat, np.nan)))
     assert places.of([0]).direction == ""
     assert places.of([0]).road == "Ring Road"
+
+
+def test_where_no_named_road_crosses_the_next_one_along_the_road_is_named() -> None:
+    unnamed = np.where(np.isin(NETWORK.segments.road, ["North Road 1", "North Road 2"]), "", NETWORK.segments.road)
+    places = places_of(replace(NETWORK, segments=replace(NETWORK.segments, road=unnamed)))
+    middle = index("East Road 1", "E")[1]
+    assert places.of([middle]).place == "North Road 0 → North Road 3"
+
+
+def test_one_known_end_stands_on_its_side_of_the_arrow_and_a_ramp_tells_where_it_comes_from() -> None:
+    network = corridor_network(4)
+    roads = np.array(["A 1", "", "Ring Road", "Ring Road"])
+    places = places_of(replace(network, segments=replace(network.segments, road=roads)))
+    assert [places.of([i]).place for i in (0, 1, 2)] == ["", "A 1 →", ""]
+    roads = np.array(["A 1", "B 2", "B 2", "C 3"])
+    places = places_of(replace(network, segments=replace(network.segments, road=roads)))
+    assert [places.of([i]).place for i in range(4)] == ["→ B 2", "A 1 → C 3", "A 1 → C 3", "B 2 →"]
