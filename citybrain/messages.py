@@ -202,7 +202,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     excerpt: str
 
 
-class JsonReading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JsonReading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One reading of the JSON edge (`POST /api/v1/readings` and ``citybrain.readings-json``).
 
     Attributes

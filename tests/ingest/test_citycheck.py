@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from citybrain.network import Network
-from citybrain.settings import ColumnMapping, SimulatedFeed, TableFeed, Webhook
+from citybrain.settings import ColumnMapping, ScriptedIncident, SimulatedFeed, TableFeed, Webhook
 from ingest.citycheck import findings
 from ingest.maps.detectors import no_detectors
 from tests.fakes import city_settings, corridor_network, grid_network, typical_week
@@ -173,6 +173,12 @@ def test_a_simulated_city_needs_detectors() -> None:
     bare = replace(network, detectors=no_detectors())
     assert not any("no detector to report" in text for text in _said(network, simulated=(SimulatedFeed(),)))
     assert any("no detector to report" in text for text in _said(bare, simulated=(SimulatedFeed(),)))
+
+
+def test_a_scripted_incident_needs_its_segment() -> None:
+    feed = SimulatedFeed(scripted=(ScriptedIncident("s0", "07:04"), ScriptedIncident("s99", "07:04")))
+    said = [text for text in _said(grid_network(), simulated=(feed,)) if "scripted" in text]
+    assert said == ["error: a scripted incident is on segment 's99', which the network does not have"]
 
 
 def test_a_webhook_for_an_area_that_is_not_there_is_told() -> None:

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from threading import Event
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from citybrain.errors import BrokerUnavailable
+from citybrain.messages import DeadLetter
+from citybrain.metrics import Metrics
+from citybrain.records import Readings, decode
+from citybrain.topics import topic_address
+from citybrain.wire import Message, Output
+from infra.kafka.producer import BatchProducer, JsonProducer
+from infra.kafka.tail import Tail
+from ingest.batcher import Batcher, Watermarks
+from ingest.jsonedge import JsonEdge
+from tests.broker import FreshTopics
+from tests.fakes import grid_network
+from tests.infra.kafka.test_tail import wait_until
+from tests.ingest.build import START_MS
+
+NETWORK = grid_network()
+
+
+def message(detector: str = "d1", number: int = 0, **changes: Any) -> bytes:
+    fields = {"detector": detector, "observed_from": START_MS, "observed_to": START_MS + 30_000, "flow_vph": number}
+    return msgspec.json.encode(fields | changes)
+
+
+class Heard:
+    """What a test hears on the topics that the batcher writes."""
+
+    def __init__(self, broker: str, run: str) -> None:
+        self.readings: list[tuple[int, Readings]] = []
+        self.letters: list[DeadLetter] = []
+        self._tail = Tail(broker, ["readings", "dead-letters"], self._hear, run=run, last=1_000_000)
+        self._tail.start()
+
+    def _hear(self, message: Message) -> None:
+        if message.topic == "readings":
+            self.readings.append((message.partition, decode(Readings, message.value)))
+        else:
+            self.letters.append(msgspec.json.decode(message.value, type=DeadLetter))
+
+    def flows(self) -> list[float]:
+        return sorted(flow for _, batch in self.readings for flow in batch.flow_vph.tolist())
+
+    def stop(self) -> None:
+        self._tail.stop()
+
+
+def send(broker: str, run: str, messages: Iterable[bytes], record_ms: int = START_MS + 31_000) -> None:
+    producer = JsonProducer(broker, run)
+    producer.send("readings-json", [(value[:30], value, record_ms) for value in messages])
+    producer.flush()
+    producer.close()
+
+
+@pytest.mark.broker
+def test_json_readings_become_batches_and_bad_ones_dead_letters(broker: str, fresh_topics: FreshTopics) -> None:
+    run = fresh_topics(NETWORK.partitions)
+    metrics = Metrics()
+    good = [message(f"d{i % len(NETWORK.detectors)}", i) for i in range(300)]
+    send(broker, run, [*good, b'{"detector":', message("nobody")])
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run, metrics=metrics)
+    batcher.start()
+    heard = Heard(broker, run)
+    assert wait_until(lambda: len(heard.flows()) == 300 and len(heard.letters) == 2, 30)
+    assert heard.flows() == list(range(300))
+    for partition, batch in heard.readings:
+        assert set(NETWORK.detector_partition[batch.detector].tolist()) <= {partition}
+        assert batch.received_ms == START_MS + 31_000
+        assert batch.watermark_ms <= START_MS + 30_000
+    letters = {letter.reason: letter for letter in heard.letters}
+    assert letters["malformed"].excerpt == '{"detector":'
+    assert letters["malformed"].topic == topic_address("readings-json", run)
+    assert letters["malformed"].offset >= 0
+    assert "'nobody' seen" in letters["unknown_detector"].detail
+    assert wait_until(
+        lambda: metrics.registry.get_sample_value("citybrain_messages_total", {"stage": "batcher"}) == 302
+    )
+
+    batcher.stop()
+    assert not batcher.alive
+    send(broker, run, [message("d2", 1000)])
+    again = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    again.start()
+    assert wait_until(lambda: 1000.0 in heard.flows(), 30)
+    again.stop()
+    heard.stop()
+    assert heard.flows() == [*range(300), 1000], "what was committed is not read again"
+
+
+class Dying:
+    """A producer whose process ends before what was sent is durable."""
+
+    def send(self, outputs: Iterable[Output], record_ms: int) -> None:
+        list(outputs)
+
+    def flush(self, stop: Event | None = None) -> None:
+        raise RuntimeError("killed")
+
+
+@pytest.mark.broker
+def test_a_batcher_that_dies_before_its_batches_are_durable_loses_nothing(
+    broker: str, fresh_topics: FreshTopics
+) -> None:
+    run = fresh_topics(NETWORK.partitions)
+    send(broker, run, [message("d1", i) for i in range(50)])
+    with pytest.raises(RuntimeError, match="killed"):
+        Batcher(broker, NETWORK, Dying(), run=run).run(Event())
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    batcher.start()
+    heard = Heard(broker, run)
+    assert wait_until(lambda: len(heard.flows()) == 50, 30)
+    batcher.stop()
+    heard.stop()
+    assert heard.flows() == list(range(50))
+
+
+class Away:
+    """A producer whose broker is away."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def send(self, outputs: Iterable[Output], record_ms: int) -> None:
+        list(outputs)
+
+    def flush(self, stop: Event | None = None) -> None:
+        self.tries += 1
+        raise BrokerUnavailable("no Kafka broker answers at nowhere:1 (waited 0 s)")
+
+
+@pytest.mark.broker
+def test_a_batcher_stops_while_it_waits_for_the_broker(broker: str, fresh_topics: FreshTopics) -> None:
+    run = fresh_topics(NETWORK.partitions)
+    send(broker, run, [message()])
+    away = Away()
+    batcher = Batcher(broker, NETWORK, away, run=run)
+    batcher.start()
+    assert wait_until(lambda: away.tries > 1, 30)
+    assert batcher.alive
+    batcher.stop()
+    assert not batcher.alive
+
+
+def edge(*to_ms: int) -> Any:
+    values = [message(observed_from=START_MS - 1, observed_to=end) for end in to_ms]
+    return JsonEdge(NETWORK).decode(values, np.full(len(values), START_MS + 100_000, dtype=np.int64))
+
+
+def test_the_backlog_of_one_partition_holds_back_the_watermark_of_another() -> None:
+    marks = Watermarks()
+    partition = np.array([0, 0, 1])
+    (told,) = marks.told(edge(START_MS + 10, START_MS + 50_000, START_MS + 20), partition, behind=[1])
+    assert told.watermark_ms == START_MS + 20
+    (told,) = marks.told(edge(START_MS + 30_000), np.array([1]), behind=[])
+    assert told.watermark_ms == START_MS + 50_000
+
+
+def test_a_partition_of_which_nothing_was_read_lets_nothing_be_told() -> None:
+    (told,) = Watermarks().told(edge(START_MS + 10), np.array([0]), behind=[1])
+    assert told.watermark_ms == 0
+
+
+def test_a_clock_that_runs_ahead_shows_no_more_than_the_time_of_reception() -> None:
+    (told,) = Watermarks().told(edge(START_MS + 200_000), np.array([0]), behind=[])
+    assert told.watermark_ms == START_MS + 100_000
