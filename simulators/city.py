@@ -6,7 +6,7 @@ roads at night, and every draw depends on the seed, the day and what it is for, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import date, time, timedelta
 from pathlib import Path
 
@@ -87,21 +87,24 @@ class SimulatedCity:
         self._truth = TruthFiles(truth_folder) if truth_folder else None
         self._state_folder = state_folder
 
-    def batches(self, from_ms: int) -> Iterator[Readings | Passages]:
+    def batches(self, from_ms: int) -> Generator[Readings | Passages, None, None]:
         """Yield the readings of the whole network, one batch an interval, and passages where there are cameras.
 
         Parameters
         ----------
         from_ms
             Instant to begin at, ms UTC; the day until then is run without a word. The first batch is of the interval
-            that ends after it. The batches never end; ``received_ms`` never falls.
+            that ends after it. The batches never end; ``received_ms`` never falls. Close the generator to have the
+            truth of the hour that has begun written.
         """
         day = day_of(from_ms, self.timezone)
         run = self.run_of(day)
         run.resume(from_ms)
         while True:
-            yield from run.batches(from_ms)
-            run.close()
+            try:
+                yield from run.batches(from_ms)
+            finally:
+                run.close()
             day = on(day.date + timedelta(days=1), self.timezone)
             run = self.run_of(day)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from citybrain.errors import ConfigError
 from citybrain.units import S_PER_H
 from simulators.calendar import Day, local_hours
 from simulators.engine import Trips
@@ -107,7 +108,7 @@ def demand_of(roads: Roads, zones: Zones, routes: Routes, trips: int) -> Demand:
     mixed = 0.5 * (zones.home + zones.work)
     commute = gravity(zones.home, zones.work, will)
     gates = _gate_matrix(zones, (will > 0).astype(np.float64), mixed)
-    matrices = [commute, commute.T * (will > 0), gravity(mixed, mixed, will), gates]
+    matrices = [commute, gravity(zones.work, zones.home, will), gravity(mixed, mixed, will), gates]
     hour = np.arange(0, 24, 0.25)
     rates = [trips * _profile(purpose, np.zeros(96, np.int64), hour) / S_PER_H for purpose in PURPOSES]
     total = np.sum(rates, axis=0)
@@ -157,7 +158,7 @@ def _gate_matrix(zones: Zones, way: FloatArray, mixed: FloatArray) -> FloatArray
 def _cumulated(matrix: FloatArray) -> FloatArray:
     ladder = np.cumsum(matrix.reshape(-1))
     if not ladder[-1] > 0:
-        raise ValueError("demand: no two zones with a way between them seen, at least one pair needed")
+        raise ConfigError("demand: no two zones with a way between them seen, at least one pair needed")
     return np.asarray(ladder / ladder[-1])
 
 

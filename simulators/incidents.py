@@ -11,7 +11,9 @@ from datetime import time
 
 import numpy as np
 
+from citybrain.errors import ConfigError
 from citybrain.network import ROAD_CLASSES, Network, RoadClass
+from citybrain.settings import SimulatedFeed
 from simulators.calendar import Day, local_hours
 from simulators.roads import FloatArray, Roads
 
@@ -90,6 +92,29 @@ class Scripted:
     at: time
     duration_s: float
     lanes_blocked: int = 1
+
+
+def scripted_of(network: Network, feed: SimulatedFeed) -> tuple[Scripted, ...]:
+    """Return the incidents that a feed's settings script.
+
+    Raises
+    ------
+    ConfigError
+        If a segment is none of the network's or a time no time of day: every error, one a line.
+    """
+    row = {str(name): index for index, name in enumerate(network.segments.id)}
+    found, errors = [], []
+    for script in feed.scripted:
+        try:
+            at = time.fromisoformat(script.at)
+            found.append(Scripted(row[script.segment], at, script.duration.total_seconds(), script.lanes))
+        except KeyError:
+            errors.append(f"scripted incident: segment {script.segment!r} seen, an id of the network allowed")
+        except ValueError:
+            errors.append(f"scripted incident: at {script.at!r} seen, a time of day such as 07:04 allowed")
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return tuple(found)
 
 
 def remaining_capacity(lanes: int, blocked: int) -> float:
@@ -174,7 +199,9 @@ def incidents_of(
 
 
 def busy_main_road(network: Network, roads: Roads, expected_vps: FloatArray) -> int:
-    """Return the segment for a shown incident: a busy main road with lanes to close and a detector, not yet jammed.
+    """Return the segment for a shown incident: the main road with a detector where one closed lane jams most.
+
+    It is not yet jammed without the incident, or nobody could see a difference.
 
     Parameters
     ----------
@@ -188,7 +215,9 @@ def busy_main_road(network: Network, roads: Roads, expected_vps: FloatArray) -> 
     watched = np.isin(np.arange(len(roads)), network.detectors.segment)
     fit = main & watched & (segments.lanes >= 2) & (segments.length_km >= 0.15)
     fit &= expected_vps < _NOT_YET_JAMMED * roads.discharge_vps
-    return int(np.argmax(np.where(fit, expected_vps, -1.0) if fit.any() else expected_vps))
+    left = np.array([remaining_capacity(int(lanes), 1) for lanes in segments.lanes]) * roads.discharge_vps
+    load = expected_vps / left
+    return int(np.argmax(np.where(fit, load, -1.0) if fit.any() else load))
 
 
 def _instant(day: Day, at: time) -> int:

@@ -97,7 +97,7 @@ def test_vehicles_for_different_ways_leave_in_the_order_in_which_they_came() -> 
         capacity_vps=np.array([0.5, 0.5, 0.5]),
     )
     n = 300
-    trips = Trips(np.arange(n) * 2.0, np.zeros(n, np.int32), (np.arange(n) % 2).astype(np.int16))
+    trips = Trips(every(2.0, 2.0 * n), np.zeros(n, np.int32), (np.arange(n) % 2).astype(np.int16))
     engine = Engine(fork, trips)
     engine.restrict(1, 0.1)
     next_link = np.array([[0, 1, EXIT, EXIT], [0, 2, EXIT, EXIT]], np.int32)
