@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 BROKER_WAIT_S = 60.0
 HEARTBEAT_REAL_MS = 5000
+ROWS_PER_BATCH = 2000
+"""Rows of a batch where an archive is played as fast as it goes."""
 
 
 def run_feeds(
@@ -103,21 +105,26 @@ def _table(
     archives: Path | None, speed: float | None,
 ) -> Callable[[], None]:  # fmt: skip
     def run() -> None:
-        from ingest.tables import TableReader
+        from ingest.tables import TableArchive
+        from streams.stage import letter
 
         address = wait_for_brokers(city, network, brokers, stop)
         if address is None:
             return
-        reader = TableReader(table, network, folder=city.folder, data=archives)
-        batches = reader.batches()
+        archive = TableArchive(
+            table, network, city.folder, data=archives, rows_per_batch=0 if speed else ROWS_PER_BATCH
+        )
+        batches = archive.batches()
         first = next(batches, None)
         if first is None:
             raise ConfigError(f"feed {table.name}: no reading in {table.files}")
         clock: Clock = ManualClock() if speed is None else ScaledClock(first.received_ms, speed)
         producer = BatchProducer(address)
         play(_chained(first, batches), Publisher(network, producer), clock, stop)
-        for letter in reader.refused:
-            log.warning("table_rows_refused", feed=table.name, reason=letter.reason, count=letter.count)
+        for refused in archive.refused:
+            log.warning("table_rows_refused", feed=table.name, reason=refused.reason, count=refused.count)
+            producer.send([letter(refused)], refused.record_ms)
+        producer.flush()
 
     return run
 
@@ -128,7 +135,7 @@ def _json_edge(city: CitySettings, network: Network, brokers: str | None, stop: 
 
         address = wait_for_brokers(city, network, brokers, stop)
         if address is not None:
-            Batcher(address, network).run(stop)
+            Batcher(address, network, BatchProducer(address)).run(stop)
 
     return run
 
