@@ -168,6 +168,10 @@ def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[
         yield Finding("error", "no feed: neither a table nor a simulated one in city.toml, and json_edge is false")
     if city.simulated and not len(network.detectors):
         yield Finding("error", "the simulated city has no detector to report: import again with --detectors by-class")
+    segments = set(network.segments.id.tolist())
+    for name in (script.segment for simulated in city.simulated for script in simulated.scripted):
+        if name not in segments:
+            yield Finding("error", f"a scripted incident is on segment {name!r}, which the network does not have")
     for feed in city.tables:
         if feed.interval > city.limits.interval:
             seen, most = (f"{span.total_seconds():g} s" for span in (feed.interval, city.limits.interval))

@@ -14,6 +14,7 @@ from citybrain.settings import (
     CitySettings,
     ColumnMapping,
     Limits,
+    ScriptedIncident,
     SimulatedFeed,
     TableFeed,
     Thresholds,
@@ -31,13 +32,14 @@ SECTIONS: dict[type, str] = {
     TableFeed: "## `[[tables]]`",
     ColumnMapping: "| setting of a metric",
     SimulatedFeed: "## `[[simulated]]`",
+    ScriptedIncident: "### `[[simulated.scripted]]`",
     Webhook: "## `[[webhooks]]`",
 }
 
 
 def _rows(section: str) -> dict[str, str]:
     """Return setting and default of each row of a section's table."""
-    text = PAGE.split(section, 1)[1].split("\n## ")[0].split("| setting of a metric")[0]
+    text = PAGE.split(section, 1)[1].split("\n## ")[0].split("\n### ")[0].split("| setting of a metric")[0]
     return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", text, flags=re.M))
 
 

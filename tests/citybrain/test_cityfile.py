@@ -16,6 +16,7 @@ from citybrain.settings import (
     CitySettings,
     ColumnMapping,
     Limits,
+    ScriptedIncident,
     SimulatedFeed,
     TableFeed,
     Thresholds,
@@ -59,6 +60,10 @@ flow_vph = { column = "flow", unit = "veh/5min" }
 seed = 7
 speed = 5
 
+[[simulated.scripted]]
+segment = "w1-0f"
+at = "07:04"
+
 [[webhooks]]
 name = "control-room"
 url = "https://example.org/hook"
@@ -100,6 +105,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
     }
     assert city.simulated[0].seed == 7
     assert city.simulated[0].speed == 5.0
+    assert city.simulated[0].scripted == (ScriptedIncident("w1-0f", "07:04"),)
     assert city.webhooks[0].types == ("alert.opened",)
     assert city.webhooks[0].secret_file == str(city.data_folder / "hook.secret")
 
@@ -174,6 +180,10 @@ metrics = { speed = { column = "v", unit = "km/h" }, flow_vph = { column = "q", 
         (
             SMALL + '[[webhooks]]\nname = "a"\nsecret_file = "s"\nurl = "ftp://x"',
             "city.toml:6: webhooks[1].url: 'ftp://x' seen, an http or https address allowed",
+        ),
+        (
+            SMALL + '[[simulated]]\n[[simulated.scripted]]\nsegment = "a"\nat = "7:04"',
+            "city.toml:6: simulated[1].scripted[1].at: '7:04' seen, a time of day such as '07:04' allowed",
         ),
         (SMALL + "[limits]\nspeed_kmh = true", "city.toml:4: limits.speed_kmh: True seen, a number allowed"),
         (SMALL + "json_edge = ]", "city.toml:3: 'json_edge = ]' seen, TOML allowed (invalid value)"),
