@@ -174,7 +174,7 @@ def _panel(name: str, title: str, hint: str | None) -> html.Section:
 
 def _city_index() -> html.Section:
     panel = _panel("index", "index.title", "index.hint")
-    panel.children[1].children = _graph("index-chart")
+    panel.children[1].children = _graph("index-chart", "index.label")
     return panel
 
 
@@ -185,7 +185,7 @@ def _segment() -> html.Section:
             html.Div(id="segment-head"),
             html.Div(id="segment-facts"),
             html.Div([html.H3(**_texts(text="segment.day")), html.Span(id="segment-key")], className="chart-head"),
-            html.Div(_graph("segment-chart"), id="segment-day"),
+            html.Div(_graph("segment-chart", "segment.day_label"), id="segment-day"),
             html.Div(id="segment-lists"),
         ],
         id="segment",
@@ -194,9 +194,10 @@ def _segment() -> html.Section:
     )
 
 
-def _graph(name: str) -> dcc.Graph:
+def _graph(name: str, label: str) -> html.Div:
     quiet: Any = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
-    return dcc.Graph(id=name, className="chart", responsive=True, config=quiet, figure={"data": [], "layout": {}})
+    graph = dcc.Graph(id=name, className="chart", responsive=True, config=quiet, figure={"data": [], "layout": {}})
+    return html.Div(graph, className="chart", role="img", **_texts(label=label))
 
 
 def _texts(**keys: str) -> dict[str, Any]:

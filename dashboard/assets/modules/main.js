@@ -4,7 +4,7 @@ import { Alerts, alertTitle } from "./alerts.js";
 import { cookie, h, setAttribute, setCookie, setText } from "./dom.js";
 import { chartKeys } from "./keys.js";
 import { Legend } from "./legend.js";
-import { LEVEL, SPEED, TYPICAL, modeOf } from "./layers.js";
+import { HORIZONS, LEVEL, SPEED, TYPICAL, modeOf } from "./layers.js";
 import { Coming, Ranking } from "./lists.js";
 import { Live } from "./live.js";
 import { RoadMap } from "./map.js";
@@ -163,6 +163,7 @@ class Page {
     this.vitals.show(message);
     if (message.time_ms && message.time_ms !== this.momentMs) {
       this.momentMs = message.time_ms;
+      this.waiting();
       this.tell("moment", { time_ms: message.time_ms, run: wanted.run });
     }
   }
@@ -391,6 +392,8 @@ class Page {
     const nothing = network && !this.map.classes.some((value) => value > 0);
     if (!network) return void this.say(null);
     if (nothing) return void this.say(t(forecast ? "map.forecast_missing" : "map.waiting"));
+    const ahead = HORIZONS.find(({ layer }) => layer === this.layer)?.minutes;
+    if (ahead && this.momentMs) return void this.say(t("map.at", { time: text.minuteTime(this.momentMs + ahead * 60_000) }));
     return void this.say(network.meta.schematic ? t("map.schematic") : null);
   }
 

@@ -25,8 +25,8 @@ export class RoadMap {
     this.host = host;
     this.on = on;
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.surface = h("div", { id: "map", role: "img", tabindex: 0, "data-label": "map.label" }, this.canvas);
-    host.append(this.surface);
+    this.surface = h("div", { id: "map", role: "img", tabindex: 0, "data-label": "map.label", "aria-describedby": "map-keys ranking-table" }, this.canvas);
+    host.append(this.surface, h("p", { id: "map-keys", class: "spoken", "data-text": "map.keys" }));
     this.layer = 0;
     this.layers = new Map();
     this.paintedView = null;
