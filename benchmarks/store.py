@@ -1,6 +1,6 @@
 """The DuckDB store with 10,000 segments in four partitions: writing, asking, size on disk.
 
-Speeds are random to the last bit and every segment is measured, so the size is an upper bound. Six hours are written
+Speeds are random to the last bit and every segment is measured, so the size is an upper bound. Four hours are written
 as they would be live, one pane a write; a week of the city is the area table alone.
 """
 
@@ -21,7 +21,7 @@ from infra.stores.protocol import Batch
 from tests.fakes import area_indices, forecasts, grid_network, segment_states
 
 MIN = 60_000
-HOURS = 6
+HOURS = 4
 PARTITIONS = 4
 
 
