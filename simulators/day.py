@@ -115,7 +115,7 @@ class DayRun:
                 self._truth.minute(engine, measured, self.now_ms)
         if second % _LOCK_CHECK_S == 0 and len(locked := engine.stalled(LOCKED_S)):
             names = self.network.segments.id[locked[:5]].tolist()
-            log.warning("gridlock", at_ms=self.now_ms, locked_segments=len(locked), first=names)
+            log.warning("segments_locked", at_ms=self.now_ms, count=len(locked), first=names)
 
     def close(self) -> None:
         """Write what is left of the truth, and say what the day leaves behind."""

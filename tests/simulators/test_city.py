@@ -156,7 +156,7 @@ def test_the_truth_adds_up_and_knows_edies_speed(tmp_path: Path) -> None:
 
 
 def test_a_scripted_incident_slows_the_road_before_it_and_stands_in_the_truth(tmp_path: Path) -> None:
-    feed = replace(FEED, trips=20_000)
+    feed = replace(FEED, trips=60_000)
     script = Scripted(6, time(7, 5), 1500.0, lanes_blocked=2)
 
     def speed_before_it(scripted: tuple[Scripted, ...]) -> float:
