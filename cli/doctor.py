@@ -19,7 +19,7 @@ SIGNS = {"well": ("ok  ", "green"), "note": ("note", "yellow"), "wrong": ("BAD "
 @city_argument
 @brokers_option
 def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
-    r"""Say what is wrong with this installation of CITY, in plain words.
+    """Say what is wrong with this installation of CITY, in plain words.
 
     It looks at the machine, the city folder, Java and Kafka's files, the broker and its topics, how far each stage is
     behind, how old the data is, what was refused, and the store. It changes nothing. Exit code 1 if something is wrong.
@@ -27,7 +27,7 @@ def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
     \b
     citybrain doctor cities/porto
     citybrain doctor cities/porto --brokers kafka-1:9092
-    """
+    """  # noqa: D301
     settings = open_city(city, data_folder)
     wrong = 0
     for finding in findings(settings, brokers):

@@ -26,7 +26,7 @@ def ingest(
     city: Path, data_folder: Path | None, brokers: str | None, names: tuple[str, ...], real_time: bool,
     archives: Path | None, speed: float | None, until_stdin_closes: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    r"""Send the feeds of CITY to Kafka, until they end or Ctrl-C.
+    """Send the feeds of CITY to Kafka, until they end or Ctrl-C.
 
     A simulated city goes on where it was stopped. A table archive is played once. The JSON edge's batcher runs where
     city.toml leaves it open.
@@ -34,7 +34,7 @@ def ingest(
     \b
     citybrain ingest cities/porto --real-time
     citybrain ingest cities/i5 --archives data/ --speed 60
-    """
+    """  # noqa: D301
     from cli.feeds import run_feeds
     from cli.logs import configure_logs
 

@@ -46,12 +46,12 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="citybrain")
 def program() -> None:
-    r"""Run an open City Brain: sensor feeds to indices, warnings, alerts and an operator's screen.
+    """Run an open City Brain: sensor feeds to indices, warnings, alerts and an operator's screen.
 
     \b
     citybrain up cities/porto        the whole thing on this machine, with a simulated city
     citybrain doctor cities/porto    what is wrong with this installation, in plain words
-    """
+    """  # noqa: D301
 
 
 def main() -> None:

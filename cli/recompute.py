@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def recompute(
     city: Path, data_folder: Path | None, from_: str | None, to: str | None, out: Path, source: Kind, batch_rows: int
 ) -> None:
-    r"""Compute a period of CITY again, without Kafka, by the steps that run live.
+    """Compute a period of CITY again, without Kafka, by the steps that run live.
 
     Writes segment_states.parquet, area_indices.parquet and dead_letters.parquet. --data DIR holds the files of table
     feeds ({data} in city.toml) or the folder archive; nothing is written there.
@@ -36,7 +36,7 @@ def recompute(
     \b
     citybrain recompute cities/porto --from 2026-11-17T07:00 --to 2026-11-17T09:00 --out out/
     citybrain recompute cities/i5 --data pems/ --out out/
-    """
+    """  # noqa: D301
     from citybrain.cityfile import load_city, load_network
     from cli.past import past_of
     from streams.aggregate import Aggregate

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_S = 0.3
+NEVER_WAITS_MS = 2**62
 NOBODY_STORES_S = 30.0
 """So long is waited for a serving process to take the results, before it is said that nobody does."""
 
@@ -63,7 +64,7 @@ def replay(
     city: Path, data_folder: Path | None, brokers: str | None, from_: str | None, to: str | None, speed: str,
     batch_rows: int, run: str, out: Path | None, source: Kind, keep_topics: bool,
 ) -> None:  # fmt: skip
-    r"""Play a period of CITY through Kafka again, never disturbing the live city.
+    """Play a period of CITY through Kafka again, never disturbing the live city.
 
     Its topics are citybrain.RUN.*, its rows stand under RUN in the store and on the page. It uses the broker of a
     running `citybrain up`, or starts the city's own; where a serving process holds the store, that one stores the
@@ -72,7 +73,7 @@ def replay(
     \b
     citybrain replay cities/porto --from 2026-11-17T07:00 --to 2026-11-17T09:00 --speed 60
     citybrain replay cities/i5 --data pems/ --speed max --run first --out out/
-    """
+    """  # noqa: D301
     from citybrain.cityfile import load_network
     from cli.logs import configure_logs
     from cli.past import past_of
@@ -168,7 +169,11 @@ async def _work(request: Request) -> bool:
 
     stop = Event()
     async with _stages(request) as (apps, stores_here):
-        clock = ManualClock() if request.speed is None else ScaledClock(request.past.span_ms[0], request.speed)
+        clock = (
+            ManualClock(NEVER_WAITS_MS)
+            if request.speed is None
+            else ScaledClock(request.past.span_ms[0], request.speed)
+        )
         producer = BatchProducer(request.address, request.run)
         playing = asyncio.ensure_future(
             asyncio.to_thread(

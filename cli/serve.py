@@ -24,13 +24,13 @@ from cli.options import (
 @click.option("--port", default=8050, show_default=True, type=click.IntRange(1, 65535), help="Port of the page.")
 @click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
 def serve(city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int, verbose: bool) -> None:
-    r"""Serve the page, the API and the webhooks of CITY, and write its stores.
+    """Serve the page, the API and the webhooks of CITY, and write its stores.
 
     Workers (`citybrain worker`) and feeds (`citybrain ingest`) are other processes. `citybrain up` is all in one.
 
     \b
     citybrain serve cities/porto --brokers kafka-1:9092,kafka-2:9092
-    """
+    """  # noqa: D301
     from citybrain.cityfile import load_network
     from cli.logs import configure_logs
     from cli.process import Plan, serve_until, stop_on_signals

@@ -8,11 +8,11 @@ import click
 @click.command()
 @click.option("--table", "as_table", is_flag=True, help="The stages as a Markdown table instead.")
 def topology(as_table: bool) -> None:
-    r"""Print the diagram of topics and stages (Mermaid), made from the code.
+    """Print the diagram of topics and stages (Mermaid), made from the code.
 
     \b
     citybrain topology > flow.mmd
-    """
+    """  # noqa: D301
     from streams.topology import mermaid, table
 
     click.echo(table() if as_table else mermaid())

@@ -19,14 +19,14 @@ FIRST_DAY = date(2026, 3, 2)
 @click.option("--days", default=14, show_default=True, type=click.IntRange(1, 366), help="Days to simulate.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File; default: the one city.toml names.")
 def typical(city: Path, days: int, out: Path | None) -> None:
-    r"""Make the typical week that ships with a simulated CITY: run its simulator through the real stages.
+    """Make the typical week that ships with a simulated CITY: run its simulator through the real stages.
 
     The week says that it is simulated, and fades as the store fills with what was observed. The result is the same in
     every run.
 
     \b
     citybrain typical cities/porto
-    """
+    """  # noqa: D301
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 

@@ -37,7 +37,7 @@ def up(
     city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int,
     real_time: bool, fresh: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    r"""Run CITY on this machine: Kafka, feeds, stream processors, stores, page and webhooks.
+    """Run CITY on this machine: Kafka, feeds, stream processors, stores, page and webhooks.
 
     It prints the address of the page. Ctrl-C stops everything within seconds; what was stored is there at the next
     start, and a simulated city goes on where it was.
@@ -45,7 +45,7 @@ def up(
     \b
     citybrain up cities/porto
     citybrain up cities/porto --real-time --port 9000
-    """
+    """  # noqa: D301
     from cli.logs import configure_logs
 
     configure_logs(verbose=verbose)

@@ -15,14 +15,14 @@ from cli.options import brokers_of, brokers_option, city_argument, open_city
 @brokers_option
 @click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
 def worker(city: Path, data_folder: Path | None, brokers: str | None, verbose: bool) -> None:
-    r"""Compute: readings of CITY to states, indices, forecasts, signals and alerts.
+    """Compute: readings of CITY to states, indices, forecasts, signals and alerts.
 
     Start as many as there are cores to spare; each takes its share of the partitions, and takes over from one that
     dies. It needs no store.
 
     \b
     citybrain worker cities/porto --brokers kafka-1:9092
-    """
+    """  # noqa: D301
     from citybrain.cityfile import load_network
     from citybrain.metrics import Metrics
     from cli.host import StageHost
