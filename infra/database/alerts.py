@@ -25,6 +25,8 @@ from infra.database.tables import alert_steps, alerts, audit
 class SqlAlertDesk:
     """Alerts of one city in a SQL database. Thread-safe.
 
+    Alerts of an earlier network are kept but not shown: their segments mean other roads.
+
     Parameters
     ----------
     engine
@@ -81,6 +83,7 @@ class SqlAlertDesk:
         if known is not None and known.acknowledged_ms is not None:
             seen = Acknowledgement(known.acknowledged_by, known.acknowledged_ms)
         values: dict[str, Any] = {
+            "network": event.network,
             "sequence": event.sequence,
             "state": "resolved" if event.type == "alert.resolved" else "acknowledged" if seen else "open",
             "detected_ms": event.detected_ms,
@@ -120,7 +123,7 @@ class SqlAlertDesk:
 
     def alerts(self, *, states: Sequence[AlertState] = (), limit: int = 200, run: str = "") -> list[Alert]:
         """Return alerts, newest detection first; empty ``states`` is all."""
-        query = select(alerts).where(alerts.c.run == run)
+        query = select(alerts).where(alerts.c.run == run, alerts.c.network == self._network.version)
         if states:
             query = query.where(alerts.c.state.in_(states))
         query = query.order_by(alerts.c.detected_ms.desc(), alerts.c.alert_id).limit(limit)
@@ -131,7 +134,7 @@ class SqlAlertDesk:
         """Return one alert."""
         with self._transaction(writes=False) as connection:
             row = self._row(connection, alert_id, run)
-            return None if row is None else _alert(row)
+            return None if row is None or row.network != self._network.version else _alert(row)
 
     def history(self, alert_id: str, *, run: str = "") -> list[AlertEvent]:
         """Return the steps of one alert, in order."""
@@ -147,7 +150,7 @@ class SqlAlertDesk:
         """
         with self._transaction(writes=True) as connection:
             row = self._row(connection, alert_id, "", lock=True)
-            if row is None:
+            if row is None or row.network != self._network.version:
                 raise KeyError(alert_id)
             if version is not None and version != row.version:
                 raise StaleVersion(f"alert {alert_id}: version {version} seen, {row.version} allowed")

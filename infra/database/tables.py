@@ -42,6 +42,7 @@ alerts = Table(
     metadata,
     Column("run", String(100), primary_key=True),
     Column("alert_id", String(100), primary_key=True),
+    Column("network", String(40), nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("state", String(20), nullable=False),
     Column("version", Integer, nullable=False),

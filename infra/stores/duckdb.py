@@ -7,6 +7,7 @@ one open the file.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +64,7 @@ class DuckStore:
     ) -> None:
         self._network, self._pane_ms, self._level_breaks = network, pane_ms, tuple(level_breaks)
         self._bin_ms = bin_length_ms(pane_ms)
+        self._writing = threading.Lock()
         self._states = state_packing(network, pane_ms)
         self._street_level = np.flatnonzero(network.areas.level == 2)
         self._file = schema.opened(path, network.version, pane_ms, self._states, AREAS)
@@ -81,14 +83,15 @@ class DuckStore:
         states = _newest_of(batch.states, lambda state: (state.partition, state.pane_start_ms))
         areas = _newest_of(batch.areas, lambda area: (0, area.pane_start_ms))
         forecasts = _newest_forecasts(batch.forecasts)
-        with self._file.transaction() as writer:
-            run_id = self._run_id(writer, run)
-            newest = self._write_states(writer, run_id, states)
-            self._write_areas(writer, run_id, areas)
-            self._write_forecasts(writer, run_id, forecasts)
-        self._run_ids[run] = run_id
-        if newest:
-            self._newest[run_id] = newest
+        with self._writing:
+            with self._file.transaction() as writer:
+                run_id = self._run_id(writer, run)
+                newest = self._write_states(writer, run_id, states)
+                self._write_areas(writer, run_id, areas)
+                self._write_forecasts(writer, run_id, forecasts)
+            self._run_ids[run] = run_id
+            if newest:
+                self._newest[run_id] = newest
 
     def _check(self, batch: Batch, run: str) -> None:
         oldest = min((state.pane_start_ms for state in batch.states if not run), default=self._states_from_ms)
@@ -276,23 +279,20 @@ class DuckStore:
 
     def latest_areas(self, *, run: str = "") -> AreaIndices | None:
         """Return the newest pane of area indices."""
-        run_id = self._run_ids.get(run, -1)
-        newest = self._file.rows(
-            "SELECT pane_start_ms, version, revision, status, write_id FROM area_panes WHERE run = ?"
-            " ORDER BY pane_start_ms DESC LIMIT 1",
-            [run_id],
-        )
-        if not newest:
-            return None
-        *scalars, write_id = newest[0]
-        table = pa.concat_tables(
-            self._file.query(
-                f"SELECT * FROM {name} WHERE pane_start_ms = ? AND write_id = ?",  # noqa: S608
-                [scalars[0], write_id],
-            )
-            for name in schema.TABLES_OF["area"][1:]
-        ).sort_by("area")
-        pane: dict[str, Any] = dict(zip(("pane_start_ms", "version", "revision", "status"), scalars, strict=True))
+        with self._file.snapshot() as query:
+            panes = query(
+                "SELECT pane_start_ms, version, revision, status, write_id FROM area_panes WHERE run = ?"
+                " ORDER BY pane_start_ms DESC LIMIT 1",
+                [self._run_ids.get(run, -1)],
+            ).to_pylist()
+            if not panes:
+                return None
+            pane: dict[str, Any] = panes[0]
+            place = [pane["pane_start_ms"], pane.pop("write_id")]
+            table = pa.concat_tables(
+                query(f"SELECT * FROM {name} WHERE pane_start_ms = ? AND write_id = ?", place)  # noqa: S608
+                for name in schema.TABLES_OF["area"][1:]
+            ).sort_by("area")
         columns: dict[str, Any] = dict(AREAS.unpack(table))
         return AreaIndices(network=self._network.version, pane_ms=self._pane_ms, **pane, **columns)
 
@@ -462,12 +462,13 @@ class DuckStore:
         run_id = self._run_ids.get(run)
         if not run or run_id is None:
             return
-        with self._file.transaction() as writer:
-            for table in (*schema.TABLES_OF["state"], *schema.TABLES_OF["area"], *schema.ROLLED, "forecasts"):
-                writer.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])  # noqa: S608
-            writer.execute("DELETE FROM runs WHERE id = ?", [run_id])
-        del self._run_ids[run]
-        self._newest.pop(run_id, None)
+        with self._writing:
+            with self._file.transaction() as writer:
+                for table in (*schema.TABLES_OF["state"], *schema.TABLES_OF["area"], *schema.ROLLED, "forecasts"):
+                    writer.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])  # noqa: S608
+                writer.execute("DELETE FROM runs WHERE id = ?", [run_id])
+            self._run_ids.pop(run, None)
+            self._newest.pop(run_id, None)
 
     def retain(self, days: int, *, rollup_days: int = 400) -> None:
         """Delete live states older than ``days`` before the newest pane; bins and areas after ``rollup_days``."""
@@ -481,7 +482,7 @@ class DuckStore:
             "states": (newest - days * DAY_MS) // self._bin_ms * self._bin_ms,
             "rollups": newest - rollup_days * DAY_MS,
         }
-        with self._file.transaction() as writer:
+        with self._writing, self._file.transaction() as writer:
             writer.execute("UPDATE about SET states_from_ms = greatest(states_from_ms, ?)", [cuts["states"]])
             for table, column, kept in schema.RETAINED:
                 writer.execute(f"DELETE FROM {table} WHERE run = 0 AND {column} < ?", [cuts[kept]])  # noqa: S608

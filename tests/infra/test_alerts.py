@@ -209,6 +209,18 @@ def test_alerts_are_listed_by_state_newest_first(room: Room) -> None:
     assert desk.alerts(states=["resolved"]) == []
 
 
+def test_alerts_of_an_earlier_network_are_not_shown(room: Room) -> None:
+    room.desk.apply(steps()[:1])
+    wider = grid_network(5, 3)
+    desk = SqlAlertDesk(room.engine, wider, [EVERYONE], room.clock, Sender("Gridtown"))
+    desk.apply([alert_event(wider, alert_id="a2")])
+    assert [alert.event.alert_id for alert in desk.alerts()] == ["a2"]
+    assert desk.alert("a1") is None
+    with pytest.raises(KeyError):
+        desk.acknowledge("a1", by="Ana", at_ms=1)
+    assert [alert.event.alert_id for alert in room.desk.alerts()] == ["a1"]
+
+
 def test_old_resolved_alerts_are_deleted_and_open_ones_are_not(room: Room) -> None:
     desk, now = room.desk, 40 * DAY
     gone = [replace_times(event, 5 * DAY) for event in steps(alert_id="gone")]
