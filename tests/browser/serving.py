@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
+from fastapi import FastAPI
 
 from citybrain.clock import SystemClock
 from citybrain.messages import AlertEvent, AlertState, encode_json
@@ -28,6 +31,8 @@ from infra.database.protocol import Alert, StaleVersion
 from infra.stores.duckdb import DuckStore
 from infra.stores.protocol import Batch
 from tests.browser.generated import MINUTE_MS, GeneratedCity
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -73,11 +78,20 @@ class Served:
     desk: MemoryDesk
     now_ms: int
     trust: list[Broker]
+    loop: asyncio.AbstractEventLoop
     offsets: int = 0
 
     @property
     def live(self) -> Live:
         return self.context.live
+
+    def on_loop(self, act: Callable[[], T]) -> T:
+        """Do something on the server's event loop, as its live view must be."""
+
+        async def acting() -> T:
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(acting(), self.loop).result(10)
 
     def send(self, topic: TopicName, value: bytes) -> None:
         self.offsets += 1
@@ -149,7 +163,16 @@ def serving(
         broker=lambda: trust[0],  # type: ignore[arg-type, return-value]
     )  # fmt: skip
     context = Context(city=settings, network=network, store=store, desk=desk, live=live, clock=clock, metrics=metrics)
-    config = uvicorn.Config(make_app(context), host="127.0.0.1", port=port, log_level="warning", **SERVER_OPTIONS)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    @asynccontextmanager
+    async def know_loop(_: FastAPI) -> AsyncIterator[None]:
+        loops.append(asyncio.get_running_loop())
+        yield
+
+    config = uvicorn.Config(
+        make_app(context, lifespan=[know_loop]), host="127.0.0.1", port=port, log_level="warning", **SERVER_OPTIONS
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -157,7 +180,7 @@ def serving(
         while not server.started:
             time.sleep(0.02)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}/", context, city, desk, now_ms, trust)  # type: ignore[arg-type]
+        yield Served(f"http://127.0.0.1:{port}/", context, city, desk, now_ms, trust, loops[0])  # type: ignore[arg-type]
     finally:
         server.should_exit = True
         thread.join(timeout=10)

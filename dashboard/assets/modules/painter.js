@@ -9,8 +9,8 @@ import { growth, shift, shown, width } from "./widths.js";
 const CLASS_ORDER = [5, 7, 4, 3, 6, 2, 1, 0]; // minor roads first
 const CLASSES = 8;
 const LEVELS = 6;
-const TILE = 48;
-const FULL_SHARE = 0.55; // with more dirty tiles than this a full repaint is cheaper
+const TILE = 24;
+const FULL_SHARE = 0.4; // of the tiles, or of the segments: with more of them to repaint, all is cheaper
 const NEAR_PX = 0.8; // points closer than this on the screen are one
 const ROUND_FROM_PX = 2.4;
 const SOLID_UNKNOWN = 4000; // dashes of more segments than this cost too much
@@ -28,6 +28,8 @@ export class Painter {
     this.rank = new Uint8Array(CLASSES);
     CLASS_ORDER.forEach((roadClass, place) => (this.rank[roadClass] = place));
     this.order = new Uint32Array(network.n);
+    this.tiles = new Int16Array(4 * network.n);
+    this.visible = [];
   }
 
   resize(width_, height, dpr) {
@@ -40,33 +42,32 @@ export class Painter {
     this.dirty = new Uint8Array(this.columns * this.rows);
   }
 
+  /** Look from elsewhere: which segments are in view, and which tiles each of them may touch at its widest. */
   setView(view) {
+    const { box, network, size, columns, rows } = this;
     this.view = view;
     this.grown = growth(view.scale, this.style.unit);
-  }
-
-  /** Edges of segment `i` on the screen, with room for its widest line. */
-  edges(i) {
-    const { box, view, size } = this;
-    const room = 2 + 2 * width(this.network.roadClass[i], 5, this.grown);
-    return [
-      (box[4 * i] - view.x) * view.scale + size.width / 2 - room,
-      (view.y - box[4 * i + 3]) * view.scale + size.height / 2 - room,
-      (box[4 * i + 2] - view.x) * view.scale + size.width / 2 + room,
-      (view.y - box[4 * i + 1]) * view.scale + size.height / 2 + room,
-    ];
+    this.visible = [];
+    const tile = (px, count) => Math.min(count - 1, Math.max(0, Math.floor(px / TILE)));
+    for (let i = 0; i < network.n; i++) {
+      const room = 2 + 2 * width(network.roadClass[i], LEVELS - 1, this.grown);
+      const left = (box[4 * i] - view.x) * view.scale + size.width / 2 - room;
+      const top = (view.y - box[4 * i + 3]) * view.scale + size.height / 2 - room;
+      const right = (box[4 * i + 2] - view.x) * view.scale + size.width / 2 + room;
+      const bottom = (view.y - box[4 * i + 1]) * view.scale + size.height / 2 + room;
+      if (right < 0 || bottom < 0 || left > size.width || top > size.height) continue;
+      this.visible.push(i);
+      this.tiles[4 * i] = tile(left, columns);
+      this.tiles[4 * i + 1] = tile(top, rows);
+      this.tiles[4 * i + 2] = tile(right, columns);
+      this.tiles[4 * i + 3] = tile(bottom, rows);
+    }
   }
 
   paintAll() {
-    const { context, size, dpr } = this;
+    const { context, size, dpr, visible } = this;
     context.setTransform(dpr, 0, 0, dpr, 0, 0);
     context.clearRect(0, 0, size.width, size.height);
-    const visible = [];
-    for (let i = 0; i < this.network.n; i++) {
-      const [a, b, c, d] = this.edges(i);
-      if (c >= 0 && d >= 0 && a <= size.width && b <= size.height) visible.push(i);
-    }
-    this.visible = visible;
     this.drawn.set(this.classes);
     this.stroke(visible);
     return visible.length;
@@ -74,52 +75,56 @@ export class Painter {
 
   /** Repaint what differs from what is drawn; returns the number of segments drawn. */
   paintChanges() {
-    const { classes, drawn, dirty, columns, rows, size } = this;
-    dirty.fill(0);
-    let tiles = 0;
-    for (const i of this.visible) {
-      if (classes[i] === drawn[i]) continue;
-      const [a, b, c, d] = this.edges(i);
-      for (let y = Math.max(0, Math.floor(b / TILE)); y <= Math.min(rows - 1, Math.floor(d / TILE)); y++)
-        for (let x = Math.max(0, Math.floor(a / TILE)); x <= Math.min(columns - 1, Math.floor(c / TILE)); x++)
-          if (!dirty[y * columns + x]) {
-            dirty[y * columns + x] = 1;
-            tiles += 1;
-          }
-    }
-    if (!tiles) {
-      drawn.set(classes);
-      return 0;
-    }
-    if (tiles > FULL_SHARE * dirty.length) return this.paintAll();
+    const { classes, drawn, visible } = this;
+    const changed = visible.filter((i) => classes[i] !== drawn[i]);
+    const tiles = this.markTiles(changed);
+    if (tiles > FULL_SHARE * this.dirty.length) return this.paintAll();
     drawn.set(classes);
-    const touched = this.visible.filter((i) => this.touches(i));
-    const { context } = this;
-    context.setTransform(this.dpr, 0, 0, this.dpr, 0, 0);
+    if (!tiles) return 0;
+    const touched = visible.filter((i) => this.touches(i));
+    if (touched.length > FULL_SHARE * visible.length) return this.paintAll();
+    const { context, dpr } = this;
+    context.setTransform(dpr, 0, 0, dpr, 0, 0);
     context.save();
-    context.beginPath();
-    for (let y = 0; y < rows; y++)
-      for (let x = 0; x < columns; x++) {
-        if (!dirty[y * columns + x]) continue;
-        let end = x;
-        while (end + 1 < columns && dirty[y * columns + end + 1]) end += 1;
-        context.rect(x * TILE, y * TILE, (end - x + 1) * TILE, TILE);
-        x = end;
-      }
-    context.clip();
-    context.clearRect(0, 0, size.width, size.height);
+    this.clipToTiles();
+    context.clearRect(0, 0, this.size.width, this.size.height);
     this.stroke(touched);
     context.restore();
     return touched.length;
   }
 
+  markTiles(changed) {
+    const { tiles, dirty, columns } = this;
+    dirty.fill(0);
+    let count = 0;
+    for (const i of changed)
+      for (let y = tiles[4 * i + 1]; y <= tiles[4 * i + 3]; y++)
+        for (let x = tiles[4 * i]; x <= tiles[4 * i + 2]; x++) {
+          count += 1 - dirty[y * columns + x];
+          dirty[y * columns + x] = 1;
+        }
+    return count;
+  }
+
   touches(i) {
-    const { dirty, columns, rows } = this;
-    const [a, b, c, d] = this.edges(i);
-    for (let y = Math.max(0, Math.floor(b / TILE)); y <= Math.min(rows - 1, Math.floor(d / TILE)); y++)
-      for (let x = Math.max(0, Math.floor(a / TILE)); x <= Math.min(columns - 1, Math.floor(c / TILE)); x++)
-        if (dirty[y * columns + x]) return true;
+    const { tiles, dirty, columns } = this;
+    for (let y = tiles[4 * i + 1]; y <= tiles[4 * i + 3]; y++)
+      for (let x = tiles[4 * i]; x <= tiles[4 * i + 2]; x++) if (dirty[y * columns + x]) return true;
     return false;
+  }
+
+  /** Clip to the dirty tiles; those beside one another in a row are one rectangle. */
+  clipToTiles() {
+    const { context, dirty, columns, rows } = this;
+    context.beginPath();
+    for (let y = 0; y < rows; y++)
+      for (let x = 0; x < columns; x++) {
+        if (!dirty[y * columns + x]) continue;
+        const from = x;
+        while (x + 1 < columns && dirty[y * columns + x + 1]) x += 1;
+        context.rect(from * TILE, y * TILE, (x - from + 1) * TILE, TILE);
+      }
+    context.clip();
   }
 
   /** Stroke segments: worst last, and within a level the greater road last; one path for each level and class. */
