@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 BROKER_WAIT_S = 60.0
 HEARTBEAT_REAL_MS = 5000
+HEARTBEAT_MOST_MS = 30_000
+"""Heartbeats: every 5 s of the wall clock, but often enough by the feed's that it is never taken for silent."""
 ROWS_PER_BATCH = 2000
 """Rows of a batch where an archive is played as fast as it goes."""
 
@@ -93,7 +95,9 @@ def _simulated(
         if address is None:
             return
         producer = BatchProducer(address)
-        publisher = Publisher(network, producer, heartbeat_ms=round(HEARTBEAT_REAL_MS * feed.speed))
+        publisher = Publisher(
+            network, producer, heartbeat_ms=min(round(HEARTBEAT_REAL_MS * feed.speed), HEARTBEAT_MOST_MS)
+        )
         readings = aside(_chained(first, batches), producer)
         play(remembering(readings, folder, feed.name), publisher, clock, stop)
 

@@ -10,26 +10,25 @@ from pathlib import Path
 
 import click
 
-from cli.options import brokers_option, city_argument, open_city
+from cli.options import Pace, brokers_option, city_argument, open_city, pace_options
 
 
 @click.command()
 @city_argument
 @brokers_option
 @click.option("--feed", "names", multiple=True, help="Only this feed of city.toml; may be given several times.")
-@click.option("--real-time", is_flag=True, help="A simulated city follows the wall clock.")
+@pace_options
 @click.option("--archives", type=click.Path(path_type=Path), help="What {data} stands for in table feeds.")
-@click.option("--speed", type=float, help="Table archives: so many times as fast as they were; default: at full speed.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="End with the parent process.")
 @click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
 def ingest(
     city: Path, data_folder: Path | None, brokers: str | None, names: tuple[str, ...], real_time: bool,
-    archives: Path | None, speed: float | None, until_stdin_closes: bool, verbose: bool,
+    speed: float | None, start: str | None, archives: Path | None, until_stdin_closes: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Send the feeds of CITY to Kafka, until they end or Ctrl-C.
 
-    A simulated city goes on where it was stopped. A table archive is played once. The JSON edge's batcher runs where
-    city.toml leaves it open.
+    A simulated city goes on where it was stopped. A table archive is played once, as fast as it goes, or ``--speed``
+    times as fast as it was. The JSON edge's batcher runs where city.toml leaves it open.
 
     \b
     citybrain ingest cities/porto --real-time
@@ -39,7 +38,7 @@ def ingest(
     from cli.logs import configure_logs
 
     configure_logs(verbose=verbose)
-    settings = open_city(city, data_folder, real_time=real_time)
+    settings = open_city(city, data_folder, Pace(real_time, speed, start))
     stop = threading.Event()
     if until_stdin_closes:
         from cli.child import set_when_closed

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import click
 from citybrain.cityfile import load_city
 from citybrain.clock import epoch_ms
 from citybrain.errors import BrokerUnavailable, ConfigError
-from citybrain.settings import CitySettings
+from citybrain.settings import CitySettings, SimulatedFeed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,8 +41,52 @@ def brokers_option(command: F) -> F:
     )
 
 
-def open_city(folder: Path, data_folder: Path | None, *, real_time: bool = False) -> CitySettings:
-    """Return the city's settings; with ``real_time`` its simulated feeds follow the wall clock.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a simulated city's clock runs, where the command line says so: at real time, or so fast, from such a time."""
+
+    real_time: bool = False
+    speed: float | None = None
+    start: str | None = None
+
+    def of(self, feed: SimulatedFeed) -> SimulatedFeed:
+        """Return the feed at this pace."""
+        if self.real_time:
+            return replace(feed, speed=1.0, start="")
+        speed = feed.speed if self.speed is None else self.speed
+        return replace(feed, speed=speed, start=feed.start if self.start is None else self.start)
+
+    def arguments(self) -> list[str]:
+        """Return the options that say so."""
+        said = ["--real-time"] if self.real_time else []
+        said += [] if self.speed is None else ["--speed", str(self.speed)]
+        return said + ([] if self.start is None else ["--start", self.start])
+
+
+def pace_options(command: F) -> F:
+    """Add ``--real-time``, ``--speed`` and ``--start``."""
+    command = click.option(
+        "--start",
+        metavar="HH:MM",
+        callback=_time_of_day,
+        help="Simulated city: begin at this time of the last Tuesday; only where nothing has run yet.",
+    )(command)
+    command = click.option(
+        "--speed",
+        type=click.FloatRange(0.01, 1000),
+        help="Simulated city: so many times as fast as the wall clock; default: as city.toml says.",
+    )(command)
+    return click.option("--real-time", is_flag=True, help="A simulated city follows the wall clock.")(command)
+
+
+def _time_of_day(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise click.BadParameter(f"{value!r} seen, a time of day such as 07:00 allowed")
+    return value
+
+
+def open_city(folder: Path, data_folder: Path | None, pace: Pace | None = None) -> CitySettings:
+    """Return the city's settings, its simulated feeds at the given pace.
 
     Raises
     ------
@@ -53,9 +98,7 @@ def open_city(folder: Path, data_folder: Path | None, *, real_time: bool = False
         city.data_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{city.data_folder}: the data folder cannot be made ({error.strerror})") from error
-    if real_time:
-        city = replace(city, simulated=tuple(replace(feed, speed=1.0, start="") for feed in city.simulated))
-    return city
+    return city if pace is None else replace(city, simulated=tuple(pace.of(feed) for feed in city.simulated))
 
 
 def refuse_other_than_loopback(host: str) -> None:

@@ -14,9 +14,11 @@ import click
 from citybrain.settings import CitySettings
 from cli.child import Child
 from cli.options import (
+    Pace,
     brokers_option,
     city_argument,
     open_city,
+    pace_options,
     refuse_other_than_loopback,
     refuse_port_in_use,
 )
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
 @brokers_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; this machine only.")
 @click.option("--port", default=8050, show_default=True, type=click.IntRange(1, 65535), help="Port of the page.")
-@click.option("--real-time", is_flag=True, help="A simulated city follows the wall clock.")
+@pace_options
 @click.option("--fresh", is_flag=True, help="Begin anew: what an earlier run stored is removed.")
 @click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
 def up(
     city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int,
-    real_time: bool, fresh: bool, verbose: bool,
+    real_time: bool, speed: float | None, start: str | None, fresh: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Run CITY on this machine: Kafka, feeds, stream processors, stores, page and webhooks.
 
@@ -49,12 +51,13 @@ def up(
     from cli.logs import configure_logs
 
     configure_logs(verbose=verbose)
-    settings = open_city(city, data_folder, real_time=real_time)
+    pace = Pace(real_time, speed, start)
+    settings = open_city(city, data_folder, pace)
     refuse_other_than_loopback(host)
     refuse_port_in_use(host, port)
     if fresh:
         remove_data(settings)
-    asyncio.run(_run(settings, brokers, host, port, real_time=real_time))
+    asyncio.run(_run(settings, brokers, host, port, pace))
 
 
 def remove_data(city: CitySettings) -> None:
@@ -74,7 +77,7 @@ def remove_data(city: CitySettings) -> None:
     city.data_folder.mkdir()
 
 
-async def _run(city: CitySettings, brokers: str | None, host: str, port: int, *, real_time: bool) -> None:
+async def _run(city: CitySettings, brokers: str | None, host: str, port: int, pace: Pace) -> None:
     from rich.console import Console
 
     from infra.kafka.broker import EmbeddedBroker
@@ -82,7 +85,7 @@ async def _run(city: CitySettings, brokers: str | None, host: str, port: int, *,
     began = time.monotonic()
     stop = asyncio.Event()
     broker = None if brokers else EmbeddedBroker(city.broker_folder, console=Console(stderr=True))
-    feed = Child("feed", _ingest_arguments(city, brokers, real_time=real_time), city.data_folder / "logs" / "feed.log")
+    feed = Child("feed", _ingest_arguments(city, brokers, pace), city.data_folder / "logs" / "feed.log")
     feeds = bool(city.simulated or city.tables or city.json_edge)
     try:
         # The simulated city runs its night while the broker starts.
@@ -94,10 +97,10 @@ async def _run(city: CitySettings, brokers: str | None, host: str, port: int, *,
         await asyncio.gather(*(asyncio.to_thread(part.stop) for part in (feed, broker) if part is not None))
 
 
-def _ingest_arguments(city: CitySettings, brokers: str | None, *, real_time: bool) -> list[str]:
+def _ingest_arguments(city: CitySettings, brokers: str | None, pace: Pace) -> list[str]:
     arguments = ["ingest", str(city.folder), "--data", str(city.data_folder)]
     arguments += ["--brokers", brokers] if brokers else []
-    return arguments + (["--real-time"] if real_time else [])
+    return arguments + pace.arguments()
 
 
 async def _serve(
