@@ -1,0 +1,100 @@
+"""Readings on the real broker end in the store and at the alert desk, once, though both fail for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import aiokafka
+import pytest
+
+from citybrain.messages import encode_json
+from citybrain.metrics import Metrics
+from citybrain.topics import topic_address
+from infra.database.protocol import AlertDesk
+from infra.stores.protocol import Store
+from streams.aggregate import Aggregate
+from streams.harness import make_app, running
+from streams.outbox import OutboxStage
+from streams.rollup import Rollup
+from streams.stage import Stage
+from streams.store import StoreStage
+from tests.broker import FreshTopics, broker, fresh_topics, jars_folder
+from tests.fakes import alert_event, city_settings, grid_network
+from tests.streams.build import drive
+from tests.streams.test_harness import batches_of, produce, until
+from tests.streams.test_outbox import FlakyDesk
+from tests.streams.test_store import FlakyStore
+
+__all__ = ["broker", "fresh_topics", "jars_folder"]
+
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("broker")]
+
+NETWORK = grid_network()
+MINUTES = 4
+
+
+async def produce_alerts(address: str, run: str) -> None:
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=address)
+    await producer.start()
+    try:
+        for sequence in (1, 2, 2, 3):
+            value = encode_json(alert_event(NETWORK, sequence=sequence))
+            await producer.send(topic_address("alerts", run), value, key=b"a1", partition=0)
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+def test_results_are_stored_once_through_failures_and_a_restart(
+    broker: str, fresh_topics: FreshTopics, tmp_path: Path
+) -> None:
+    run, batches = fresh_topics(2), batches_of(NETWORK, MINUTES)
+    expected = drive(NETWORK, batches)
+    settings, metrics = city_settings(tmp_path), Metrics()
+    flaky, desk = FlakyStore(tmp_path / "s.duckdb", failures=2), FlakyDesk(tmp_path, failures=2)
+
+    def stages() -> list[Stage[Any]]:
+        return [
+            Aggregate.of(NETWORK, settings),
+            Rollup.of(NETWORK, settings),
+            StoreStage(cast(Store, flaky), NETWORK.version, metrics),
+            OutboxStage(cast(AlertDesk, desk), NETWORK, metrics),
+        ]
+
+    async def work_until(panes: int) -> None:
+        async def stored() -> bool:
+            states = flaky.real.states(0, 2**53)
+            areas = flaky.real.areas(0, 2**53, area=0)
+            return len(states) >= panes * len(NETWORK.segments) and len(areas) >= panes and bool(desk.real.alerts())
+
+        app = make_app(stages(), broker, run=run, role="worker", settings=settings, metrics=metrics)
+        async with running(app):
+            await until(stored)
+
+    async def scenario() -> None:
+        half = len(batches) // 2 + 2
+        await produce_alerts(broker, run)
+        await produce(broker, run, batches[:half])
+        await work_until(1)
+        await produce(broker, run, batches[half:])
+        await work_until(MINUTES)
+
+    asyncio.run(scenario())
+    stored = flaky.real.changes_since(0)[1]
+    newest = max(pane for _, pane in expected.states)
+    for state in stored:
+        wanted = expected.states[state.partition, newest]
+        assert state.speed_kmh.tolist() == pytest.approx(wanted.speed_kmh.tolist(), abs=0, nan_ok=True)
+    frame = flaky.real.states(0, 2**53)
+    assert len(frame) == MINUTES * len(NETWORK.segments)
+    assert frame.groupby("time_start_ms")["vkt_veh_km"].sum().tolist() == pytest.approx(
+        [
+            sum(s.vkt_veh_km.sum() for (_, pane), s in expected.states.items() if pane == at)
+            for at in sorted(expected.areas)
+        ]
+    )
+    (alert,) = desk.real.alerts()
+    assert (alert.event.sequence, alert.version) == (3, 3)
+    assert (flaky.failures, desk.failures) == (0, 0)
