@@ -6,6 +6,7 @@ feed's.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -141,9 +142,11 @@ def open_database(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine)
     try:
+        if engine.dialect.name == "sqlite" and engine.url.database:
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         with engine.execution_options(write=True).begin() as connection:
             _make_tables(connection)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         shown = make_url(url).render_as_string(hide_password=True)
         raise ConfigError(f"{shown}: no database seen that can be used ({_first_line(error)})") from error
     return engine

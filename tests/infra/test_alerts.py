@@ -237,7 +237,7 @@ def replace_times(event: AlertEvent, at_ms: int) -> AlertEvent:
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'city.sqlite'}"
+    url = f"sqlite:///{tmp_path / 'data' / 'city.sqlite'}"
     room = Room(open_database(url))
     room.desk.apply(steps()[:2])
     before = room.desk.alerts(), room.told()
@@ -255,10 +255,11 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
         open_database(f"sqlite:///{path}")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "unknown://host/base", "sqlite:////nowhere/at/all.sqlite"])
-def test_a_wrong_database_url_is_one_sentence(url: str) -> None:
+@pytest.mark.parametrize("url", ["nonsense", "unknown://host/base", "sqlite:///{folder}/file/city.sqlite"])
+def test_a_wrong_database_url_is_one_sentence(tmp_path: Path, url: str) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="seen"):
-        open_database(url)
+        open_database(url.format(folder=tmp_path))
 
 
 def test_a_database_that_fails_is_a_store_error(room: Room) -> None:
