@@ -23,7 +23,7 @@ from citybrain.settings import CitySettings
 from citybrain.topics import TopicName
 from citybrain.typical import Typical
 from citybrain.wire import Message
-from dashboard.live.feeds import Demo, Feeds
+from dashboard.live.feeds import Demo, Feeds, Trust
 from dashboard.live.frames import Layer
 from dashboard.live.geometry import Plane, plane
 from dashboard.live.layers import ByteArray, FloatArray, Layers
@@ -86,8 +86,7 @@ class City:
         self.places = Places(network, self.plane)
         self.history = CityHistory()
         self._layers = Layers(network, settings, typical)
-        self.feeds = Feeds(demo, settings.time.pane_ms)
-        """The feeds; others only ask."""
+        self._feeds = Feeds(demo, settings.time.pane_ms)
         self._sensors = Sensors(network)
         self._signals: dict[int, Signals] = {}
         self._areas: AreaIndices | None = None
@@ -149,7 +148,7 @@ class City:
                 self._take_areas(areas)
                 self._areas_restored = True
             if here:
-                self.feeds.restore(self._layers.closed_end_ms, wall_ms)
+                self._feeds.restore(self._layers.closed_end_ms, wall_ms)
             self._news = News()
 
     def congested_since(self, since_ms: npt.NDArray[np.int64]) -> None:
@@ -186,14 +185,14 @@ class City:
     def layers(self) -> dict[Layer, ByteArray]:
         """Return every layer, one byte a segment."""
         with self._lock:
-            return self._layers.encoded(self.feeds.data_ms)
+            return self._layers.encoded(self._feeds.data_ms)
 
     def now(self) -> Now:
         """Return every segment now."""
         with self._lock:
             speed, level = self._layers.speed_and_level()
-            layers = self._layers.encoded(self.feeds.data_ms)
-            return Now(self.feeds.data_ms, speed, level, layers[Layer.AGAINST_TYPICAL])
+            layers = self._layers.encoded(self._feeds.data_ms)
+            return Now(self._feeds.data_ms, speed, level, layers[Layer.AGAINST_TYPICAL])
 
     def kilometres(self, level: ByteArray) -> tuple[float, ...]:
         """Return the length of the segments at each level 0..5, km."""
@@ -220,6 +219,11 @@ class City:
         """Return the newest area indices."""
         return self._areas
 
+    def trust(self, wall_ms: int) -> Trust:
+        """Return how far the map can be trusted now."""
+        with self._lock:
+            return self._feeds.trust(wall_ms)
+
     def health(self) -> Health:
         """Return the counts of detectors."""
         with self._lock:
@@ -237,11 +241,11 @@ class City:
 
     def _take(self, record: Shown, wall_ms: int) -> None:
         if isinstance(record, Readings):
-            self.feeds.take_readings(record, wall_ms)
+            self._feeds.take_readings(record, wall_ms)
             self._sensors.take(record)
         elif isinstance(record, SegmentStates):
             if self._layers.take_states(record):
-                self.feeds.take_states(record, wall_ms)
+                self._feeds.take_states(record, wall_ms)
                 self._news.layers = True
                 self._news.closed = self._news.closed or record.status != "provisional"
         elif isinstance(record, AreaIndices):

@@ -59,6 +59,17 @@ class Feed(msgspec.Struct, frozen=True):
     age_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far the map can be trusted at an instant: see the methods of `Feeds`."""
+
+    data_ms: int
+    city_ms: int
+    age_s: float | None
+    stale: bool
+    feeds: tuple[Feed, ...]
+
+
 @dataclass(slots=True)
 class _Source:
     watermark_ms: int
@@ -143,6 +154,11 @@ class Feeds:
         intervals = [source.interval_ms for source in self._sources.values() if source.interval_ms]
         expected = min(intervals) if intervals and self._provisional_seen else self._pane_ms
         return self._wait_ms(expected)
+
+    def trust(self, wall_ms: int) -> Trust:
+        """Return all of it."""
+        feeds = tuple(self.states(wall_ms))
+        return Trust(self.data_ms, self.city_ms(wall_ms), self.age_s(wall_ms), self.stale(wall_ms), feeds)
 
     def states(self, wall_ms: int) -> list[Feed]:
         """Return every feed by name."""

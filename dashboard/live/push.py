@@ -164,7 +164,7 @@ class Live:
 
     def city_ms(self) -> int:
         """Return the city's time, ms UTC."""
-        return self.city.feeds.city_ms(self._clock.now_ms())
+        return self.city.trust(self._clock.now_ms()).city_ms
 
     def hello(self) -> str:
         """Return the first message to a viewer."""
@@ -177,12 +177,12 @@ class Live:
 
     def status(self) -> Status:
         """Return how much the screen can be trusted now."""
-        now, feeds = self._clock.now_ms(), self.city.feeds
-        age, stale = feeds.age_s(now), feeds.stale(now)
+        now = self._clock.now_ms()
+        trust = self.city.trust(now)
         return Status(
-            broker=self._broker(), feeds=tuple(feeds.states(now)), data_age_s=known(age, 1),
-            data_time_ms=feeds.data_ms or None, wall_ms=now, stale=stale,
-            since_ms=(feeds.data_ms or None) if stale else None, simulated_now_ms=feeds.city_ms(now),
+            broker=self._broker(), feeds=trust.feeds, data_age_s=known(trust.age_s, 1),
+            data_time_ms=trust.data_ms or None, wall_ms=now, stale=trust.stale,
+            since_ms=(trust.data_ms or None) if trust.stale else None, simulated_now_ms=trust.city_ms,
             speed=self.demo.speed,
         )  # fmt: skip
 

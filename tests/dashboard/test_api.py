@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from dashboard.api import intake
 from dashboard.app import make_app
 from dashboard.context import Context
 from dashboard.live import Live
+from dashboard.live.frames import Layer
 from infra.stores.protocol import Batch
 from tests.conftest import ROOT
 from tests.dashboard.conftest import MIN, TUESDAY_8H, World, new_world
@@ -72,7 +74,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def reader(shared: World) -> Iterator[httpx.Client]:
     """A client of the shared city."""
-    with serving(shared.context(busy(shared))) as client:
+    live = busy(shared)
+    with serving(shared.context(live)) as client:
+        until = time.monotonic() + 10
+        while not live.hub.version[Layer.LEVEL]:  # the first tick
+            assert time.monotonic() < until
+            time.sleep(0.01)
         yield client
 
 
