@@ -27,11 +27,12 @@ def reference() -> str:
 
 def _section(command: click.Command, path: str) -> list[str]:
     context = click.Context(command, info_name=path)
-    lines = [f"## {path}\n", inspect.cleandoc(command.help or "").replace("\b\n", "") + "\n"]
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    lines = [f"## {path}\n", *(_paragraph(text) for text in paragraphs)]
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     lines += ["```", usage, "```\n"]
     options = [option.get_help_record(context) for option in command.get_params(context)]
-    rows = [record for record in options if record and record[0] != "-h, --help"]
+    rows = [record for record in options if record and "--help" not in record[0]]
     if rows:
         lines += ["| option | meaning |", "|---|---|", *(f"| `{name}` | {_cell(text)} |" for name, text in rows), ""]
     if isinstance(command, click.Group):
@@ -40,6 +41,11 @@ def _section(command: click.Command, path: str) -> list[str]:
             assert inner is not None
             lines += _section(inner, f"{path} {child}")
     return lines
+
+
+def _paragraph(text: str) -> str:
+    # A backspace tells click to leave the lines as they are: examples.
+    return f"```\n{text[2:]}\n```\n" if text.startswith("\b\n") else f"{text}\n"
 
 
 def _cell(text: str) -> str:
