@@ -363,6 +363,16 @@ def test_a_screen_of_1366_by_768_needs_no_scrolling_and_cuts_no_row(served: Serv
     assert last["y"] + last["height"] <= body["y"] + body["height"]
 
 
+def test_a_sound_is_armed_by_a_click_and_says_so(served: Served, page: Page) -> None:
+    opened(page, served)
+    light = page.locator(".sound")
+    expect(light).to_have_text("sound off")
+    light.click()
+    expect(light).to_have_text("sound on")
+    light.click()
+    expect(light).to_have_text("sound off")
+
+
 def test_a_picture_of_the_page_can_be_taken(served: Served, tmp_path: Path) -> None:
     served.minute()
     path = tmp_path / "live.png"

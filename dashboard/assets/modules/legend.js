@@ -13,7 +13,8 @@ export class Legend {
     this.source = h("span");
     this.classic = h("button", { type: "button", class: "link", "aria-pressed": "false", "data-text": "legend.classic", on: { click: onClassic } });
     this.el = h("div", { id: "legend" }, this.fold, h("div", { class: "unfolded" }, this.rows, h("p", {}, this.source), h("p", {}, this.classic)));
-    host.append(this.el);
+    this.attribution = h("p", { id: "attribution" });
+    host.append(this.el, this.attribution);
     for (let at = 0; at < 6; at++) {
       this.bar.append(h("span"));
       this.rows.append(h("li", {}, h("i"), h("span", { class: "word" }), h("span", { class: "km" })));
@@ -39,7 +40,7 @@ export class Legend {
       setText(row.children[2], `${number(km[drawn])} ${t("unit.km")}`);
       setAttribute(part, "title", `${t(key)}: ${number(km[drawn])} ${t("unit.km")}`);
     });
-    const source = t(`legend.source.${modeOf(layer)}`);
-    setText(this.source, [source, network.meta.attribution].filter(Boolean).join(t("list.separator")));
+    setText(this.source, t(`legend.source.${modeOf(layer)}`));
+    setText(this.attribution, network.meta.attribution);
   }
 }

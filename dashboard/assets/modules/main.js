@@ -242,13 +242,13 @@ class Page {
   close() {
     if (this.segment < 0) return;
     this.segment = -1;
+    if (byId("segment").contains(document.activeElement)) this.map.surface.focus({ preventScroll: true });
     this.panel.close();
     this.overlay?.mark("selected", []);
     this.ranking.select(-1);
     this.tell("selected", null);
     url.write({ segment: null });
     this.map.resized();
-    this.map.surface.focus({ preventScroll: true });
   }
 
   find(hit) {

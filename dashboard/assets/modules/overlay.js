@@ -25,7 +25,8 @@ export class Overlay {
     this.alerts = [];
     this.marked = { selected: [], hover: [] };
     map.surface.prepend(this.lines); // behind the roads, which are drawn on nothing
-    map.surface.append(this.names, this.markers);
+    map.surface.append(this.names);
+    map.surface.after(this.markers); // an image has no buttons in it
   }
 
   /** Follow the view; when it rests, choose names anew. */

@@ -14,7 +14,7 @@ const UNIT_KEYS = {
   alerts: "unit.alerts",
   sensors: "unit.share_of",
 };
-const LEAST_POINTS = 3;
+const LEAST_POINTS = 6;
 const OVER_TIME = "km/30min";
 const SPARK = { width: 100, height: 26 };
 
