@@ -1,14 +1,15 @@
 """Early warning against real loops: calibration, lead time and false alarms; ``--fit`` prints new coefficients.
 
-Fitted on I-5 (Thursday judged with Friday as typical day, and Friday with Thursday) and on Los-loop (Friday, Monday);
-judged on the days after: I-5 Wednesday, Los-loop Tuesday. A warning is a run of panes above the threshold; it is right
-if the segment is congested within 20 minutes of its start.
+Fitted on I-5 (Thursday with Friday as typical day, and Friday with Thursday), on Los-loop (Friday, Monday), and on one
+simulated morning of Porto that counts as much as these four; judged on the days after: I-5 Wednesday, Los-loop Tuesday.
+A warning is a run of panes above the threshold; it is right if the segment is congested within 20 minutes of its start.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,9 @@ from citybrain.records import HORIZONS_MIN
 from citybrain.typical import Typical
 from models.breakdown import Limits, Pane, RoadMemory, follow
 from models.forecast import ForecastModel
-from models.roads import Neighbours
+from models.roads import Neighbours, observed_downstream
 from models.warning import FEATURES, HORIZONS, Outlook, features, probabilities
+from models.weekly import WeekOfStates
 
 Array = npt.NDArray[np.float64]
 Small = npt.NDArray[np.float32]
@@ -117,6 +119,32 @@ FITTED = (lambda: pems_i5((1,), 0), lambda: pems_i5((0,), 1), lambda: los_loop((
 JUDGED = {"I-5": lambda: pems_i5((0, 1), 2), "Los-loop": lambda: los_loop((0, 1, 4), 5)}
 
 
+def simulated() -> Case:
+    """A morning of the simulated city; two others are its typical day."""
+    from benchmarks.cases import porto
+
+    city = porto.network()
+    week = WeekOfStates(city, "UTC", "simulated")
+    mornings = [porto.morning(city, date(2026, 9, day)) for day in (14, 15, 16)]
+    for one in mornings[:2]:
+        for states in one.states:
+            week.add_states(states)
+    judged, segments = mornings[2], city.segments
+    leads_into = observed_downstream(city)
+    start = np.concatenate([[0], np.cumsum([len(row) for row in leads_into])]).astype(np.int32)
+    index = np.array([j for row in leads_into for j in row], dtype=np.int32)
+    return Case(
+        judged.column("speed_kmh", len(segments)),
+        judged.column("flow_vph", len(segments)),
+        segments.free_flow_kmh,
+        segments.capacity_vph,
+        Neighbours(start, index),
+        week.typical(),
+        judged.start_ms,
+        60_000,
+    )
+
+
 def fit(seen: list[tuple[Seen, float]]) -> Array:
     """Return the coefficients by horizon; each case counts as its share says."""
     rows = []
@@ -202,5 +230,9 @@ def _case(speed: Array, flow: Array, capacity: Array, downstream: Neighbours, ty
 if __name__ == "__main__":
     if sys.argv[1:] != ["--fit"]:
         sys.exit("usage: python -m benchmarks.warning --fit (or: python -m benchmarks warning)")
+    seen = [(watch(case()), 1.0) for case in FITTED]
+    morning = watch(simulated())
     print(" ", ", ".join(FEATURES))
-    print(np.array2string(fit([watch(case()) for case in FITTED]), precision=2, separator=", ", suppress_small=True))
+    print(np.array2string(fit([*seen, (morning, 4.0)]), precision=2, separator=", ", suppress_small=True))
+    for figure in judge("the simulated morning itself", morning):
+        print(f"{figure.name:70} {figure.value:.3f} {figure.unit} {figure.peer}")

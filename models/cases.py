@@ -30,7 +30,7 @@ CRITICAL_KM, MAJOR_KM = 1.0, 2.0
 """Queue of an incident that is critical; of congestion that is major."""
 MAJOR_DELAY_VEH_H = 20.0
 """Delay so far from which congestion is major."""
-WORTH_VEH_H: dict[AlertKind, float] = {"congestion_expected": 0.0, "congestion": 10.0, "incident": 2.0}
+WORTH_VEH_H: dict[AlertKind, float] = {"congestion_expected": 0.0, "congestion": 15.0, "incident": 2.0}
 """Delay so far from which an alert is worth an operator's time; what was reported needs none."""
 _RANK: dict[Severity, int] = {"minor": 0, "major": 1, "critical": 2}
 _KIND_RANK: dict[AlertKind, int] = {"congestion_expected": 0, "congestion": 1, "incident": 2}
@@ -110,10 +110,13 @@ class Casebook:
         """Return the signals as groups of connected segments, in order of their lowest segment."""
         by_segment = {signal.segment: signal for signal in signals}
         parent = {segment: segment for segment in by_segment}
+        into: dict[int, int] = {}
         for segment in sorted(by_segment):
             for after in self._leads_into[segment]:
-                if after in parent:
-                    a, b = _root(parent, segment), _root(parent, after)
+                # Two queues into the same segment have one cause there, though it flows itself.
+                beside = into.setdefault(after, segment)
+                for other in (beside, after) if after in parent else (beside,):
+                    a, b = _root(parent, segment), _root(parent, other)
                     parent[max(a, b)] = min(a, b)
         members: dict[int, list[Signal]] = {}
         for segment in sorted(by_segment):

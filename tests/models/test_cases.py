@@ -66,9 +66,9 @@ def test_neighbours_are_one_alert_that_opens_after_it_has_lasted() -> None:
 
 def test_what_costs_little_opens_late_or_never() -> None:
     minutes = Minutes()
-    assert minutes.pass_by(slow(4, 5, delay=0.5), 9) == []
+    assert minutes.pass_by(slow(4, 5, delay=0.5), 14) == []
     [opened] = minutes.pass_by(slow(4, 5, delay=0.5))
-    assert opened.delay_veh_h == 10.0
+    assert opened.delay_veh_h == 15.0
 
 
 def test_where_no_flow_is_known_length_decides() -> None:
@@ -164,6 +164,15 @@ def test_two_alerts_that_grow_together_become_the_older_one() -> None:
     assert [case.alert_id for case in minutes.cases] == [first.alert_id]
 
 
+def test_two_queues_into_one_segment_are_one_alert() -> None:
+    grid = grid_network(partitions=1)
+    into, crossing = grid.segments.to_node, int(grid.segments.from_node[1])
+    arms = [i for i in range(len(grid.segments)) if into[i] == crossing and i != 1]
+    minutes = Minutes(Casebook(grid, Thresholds()))
+    minutes.pass_by(slow(*arms[:2]), 4)
+    assert len({event.alert_id for event in minutes.events}) == 1
+
+
 def test_opposite_directions_are_two_places() -> None:
     grid = grid_network(partitions=1)
     there = 0
@@ -220,7 +229,7 @@ def test_a_sure_report_opens_at_once_and_a_citizens_only_with_slow_traffic() -> 
     later = Minutes()
     later.pass_by([doubtful], 10)
     assert later.events == []
-    later.pass_by([doubtful, *slow(2)], 3)
+    later.pass_by([doubtful, *slow(2)], 4)
     assert [event.kind for event in later.events] == ["congestion"]
     assert "reported" in later.events[0].reason
 

@@ -1,0 +1,1 @@
+"""Input of benchmarks that several of them use."""
