@@ -8,7 +8,7 @@ one open the file.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +20,11 @@ import pyarrow as pa
 from citybrain.errors import ConfigError, StoreRefused
 from citybrain.indices import GBT_33171_LEVEL_BREAKS
 from citybrain.network import IntArray, Network
-from citybrain.records import HORIZONS_MIN, AreaIndices, Forecasts, SegmentStates, decode, encode
+from citybrain.records import HORIZONS_MIN, AreaIndices, Forecasts, SegmentStates, decode
 from citybrain.topics import DAY_MS
 from infra.stores import schema
-from infra.stores.duckfile import insert
 from infra.stores.packing import AREAS, Packing, state_packing
+from infra.stores.panewriter import PaneWriter
 from infra.stores.protocol import Batch
 from infra.stores.sums import SUMS, added, means, sums_of_states
 from infra.stores.typicals import QUARTER_MS, AreaWeek, SegmentWeek, quarters
@@ -63,16 +63,14 @@ class DuckStore:
         level_breaks: Sequence[float] = GBT_33171_LEVEL_BREAKS,
     ) -> None:
         self._network, self._pane_ms, self._level_breaks = network, pane_ms, tuple(level_breaks)
-        self._bin_ms = bin_length_ms(pane_ms)
         self._writing = threading.Lock()
         self._states = state_packing(network, pane_ms)
-        self._street_level = np.flatnonzero(network.areas.level == 2)
         self._file = schema.opened(path, network.version, pane_ms, self._states, AREAS)
         self._run_ids: dict[str, int] = {name: at for at, name in self._file.rows("SELECT id, name FROM runs")}
         [(newest,)] = self._file.rows("SELECT coalesce(max(write_id), 0) FROM state_panes")
         [(newest_areas,)] = self._file.rows("SELECT coalesce(max(write_id), 0) FROM area_panes")
         [(self._states_from_ms,)] = self._file.rows("SELECT states_from_ms FROM about")
-        self._write_id: int = max(newest, newest_areas)
+        self._panes = PaneWriter(network, self._states, pane_ms, max(newest, newest_areas))
         self._newest: dict[int, int] = dict(self._file.rows("SELECT run, max(write_id) FROM state_panes GROUP BY run"))
 
     # Writing
@@ -80,15 +78,12 @@ class DuckStore:
     def write(self, batch: Batch, *, run: str = "") -> None:
         """Upsert by (run, partition, pane), newest version wins: see `infra.stores.protocol.Store`."""
         self._check(batch, run)
-        states = _newest_of(batch.states, lambda state: (state.partition, state.pane_start_ms))
-        areas = _newest_of(batch.areas, lambda area: (0, area.pane_start_ms))
-        forecasts = _newest_forecasts(batch.forecasts)
         with self._writing:
             with self._file.transaction() as writer:
                 run_id = self._run_id(writer, run)
-                newest = self._write_states(writer, run_id, states)
-                self._write_areas(writer, run_id, areas)
-                self._write_forecasts(writer, run_id, forecasts)
+                newest = self._panes.states(writer, run_id, batch.states)
+                self._panes.areas(writer, run_id, batch.areas)
+                self._panes.forecasts(writer, run_id, batch.forecasts)
             self._run_ids[run] = run_id
             if newest:
                 self._newest[run_id] = newest
@@ -122,117 +117,6 @@ class DuckStore:
         run_id = max(self._run_ids.values()) + 1
         writer.execute("INSERT INTO runs VALUES (?, ?)", [run_id, run])
         return run_id
-
-    def _write_states(self, writer: duckdb.DuckDBPyConnection, run: int, states: list[SegmentStates]) -> int:
-        """Return the newest write id, 0 where nothing was new."""
-        fresh = self._fresh(writer, "state", run, states)
-        if not fresh:
-            return 0
-        sizes = [len(state.segment) for state in fresh]
-        panes = self._panes(run, fresh)
-        insert(writer, "state_panes", panes | {"partition": [state.partition for state in fresh]})
-        keys = {name: np.repeat(np.array(panes[name]), sizes) for name in ("run", "write_id", "pane_start_ms")}
-        keys["partition"] = np.repeat([state.partition for state in fresh], sizes)
-        insert(writer, "states", keys | self._states.pack(fresh))
-        for partition in sorted({state.partition for state in fresh}):
-            touched = {state.pane_start_ms for state in fresh if state.partition == partition}
-            self._roll(writer, run, partition, touched)
-        return self._write_id
-
-    def _write_areas(self, writer: duckdb.DuckDBPyConnection, run: int, areas: list[AreaIndices]) -> None:
-        fresh = self._fresh(writer, "area", run, areas)
-        if not fresh:
-            return
-        panes = self._panes(run, fresh)
-        insert(writer, "area_panes", panes)
-        sizes = [len(area.area) for area in fresh]
-        keys = {name: np.repeat(np.array(panes[name]), sizes) for name in ("run", "write_id", "pane_start_ms")}
-        rows = pa.table(keys | AREAS.pack(fresh))
-        street = np.isin(rows.column("area").to_numpy(), self._street_level)
-        for table, chosen in (("city_areas", ~street), ("street_areas", street)):
-            if chosen.any():
-                part = rows.filter(pa.array(chosen))
-                insert(writer, table, dict(zip(part.column_names, part.columns, strict=True)))
-
-    def _write_forecasts(self, writer: duckdb.DuckDBPyConnection, run: int, forecasts: list[Forecasts]) -> None:
-        for forecast in forecasts:
-            place = [run, forecast.partition]
-            order = (forecast.pane_start_ms, forecast.version)
-            known = writer.execute(
-                "SELECT pane_start_ms, version FROM forecasts WHERE run = ? AND partition = ?", place
-            ).fetchall()
-            if not known or known[0] < order:
-                # Only the newest is kept: a city's forecasts of one minute are as large as its states of an hour.
-                writer.execute("DELETE FROM forecasts WHERE run = ? AND partition = ?", place)
-                writer.execute("INSERT INTO forecasts VALUES (?, ?, ?, ?, ?)", [*place, *order, encode(forecast)])
-
-    def _fresh(self, writer: duckdb.DuckDBPyConnection, kind: str, run: int, records: list[R]) -> list[R]:
-        """Return the records that are newer than what is stored, whose rows are deleted."""
-        if not records:
-            return []
-        starts = [record.pane_start_ms for record in records]
-        partition = "partition" if kind == "state" else "0"
-        known = {
-            (row[0], row[1]): (row[2], row[3])
-            for row in writer.execute(
-                f"SELECT {partition}, pane_start_ms, version, write_id FROM {kind}_panes"  # noqa: S608
-                " WHERE run = ? AND pane_start_ms BETWEEN ? AND ?",
-                [run, min(starts), max(starts)],
-            ).fetchall()
-        }
-        fresh, replaced = [], []
-        for record in records:
-            version, write_id = known.get((getattr(record, "partition", 0), record.pane_start_ms), (-1, None))
-            if record.version > version:
-                fresh.append(record)
-                replaced += [] if write_id is None else [write_id]
-        if replaced:
-            for table in schema.TABLES_OF[kind]:
-                writer.execute(
-                    f"DELETE FROM {table} WHERE pane_start_ms BETWEEN ? AND ? AND list_contains(?, write_id)",  # noqa: S608
-                    [min(starts), max(starts), replaced],
-                )
-        return fresh
-
-    def _panes(self, run: int, records: Sequence[SegmentStates | AreaIndices]) -> dict[str, list[Any]]:
-        first = self._write_id + 1
-        self._write_id += len(records)
-        return {
-            "run": [run] * len(records),
-            "write_id": list(range(first, first + len(records))),
-            "pane_start_ms": [record.pane_start_ms for record in records],
-            "version": [record.version for record in records],
-            "revision": [record.revision for record in records],
-            "status": [record.status for record in records],
-        }
-
-    def _roll(self, writer: duckdb.DuckDBPyConnection, run: int, partition: int, touched: set[int]) -> None:
-        """Make the bins that are over, and those that changed, from their panes."""
-        known = writer.execute("SELECT end_ms FROM rolled WHERE run = ? AND partition = ?", [run, partition]).fetchall()
-        old_end: int = known[0][0] if known else min(touched) // self._bin_ms * self._bin_ms
-        end = max(old_end, (max(touched) + self._pane_ms) // self._bin_ms * self._bin_ms)
-        changed = sorted({pane // self._bin_ms * self._bin_ms for pane in touched if pane < old_end})
-        first = min([*changed, old_end])
-        if not known:
-            writer.execute("INSERT INTO rolled VALUES (?, ?, ?)", [run, partition, end])
-        if end == old_end and not changed:
-            return
-        if changed:
-            writer.execute(
-                "DELETE FROM segment_5min WHERE run = ? AND partition = ? AND list_contains(?, time_start_ms)",
-                [run, partition, changed],
-            )
-        rows = writer.sql(
-            "SELECT * FROM states WHERE run = ? AND partition = ? AND pane_start_ms >= ? AND pane_start_ms < ?"
-            " AND (pane_start_ms >= ? OR list_contains(?, pane_start_ms // ? * ?))",
-            params=[run, partition, first, end, old_end, changed, self._bin_ms, self._bin_ms],
-        ).to_arrow_table()
-        if rows.num_rows:
-            sums = sums_of_states(self._states.unpack(rows), rows.column("pane_start_ms").to_numpy(), self._bin_ms)
-            columns = {name: sums[name].to_numpy() for name in ("time_start_ms", "segment", *SUMS, "quality")}
-            keys = {"run": np.full(len(sums), run), "partition": np.full(len(sums), partition)}
-            insert(writer, "segment_5min", keys | columns)
-        writer.execute("UPDATE rolled SET end_ms = ? WHERE run = ? AND partition = ?", [end, run, partition])
 
     # Newest
 
@@ -330,7 +214,7 @@ class DuckStore:
     def areas(self, from_ms: int, to_ms: int, *, area: int | None = None, run: str = "") -> pd.DataFrame:
         """Return area indices by pane, area."""
         if area is not None:
-            table = "street_areas" if area in self._street_level else "city_areas"
+            table = "street_areas" if area in self._panes.streets else "city_areas"
             return self._frame(table, AREAS, from_ms, to_ms, run, f" AND area = {int(area)}")
         both = "(SELECT * FROM city_areas UNION ALL SELECT * FROM street_areas)"
         return self._frame(both, AREAS, from_ms, to_ms, run)
@@ -380,8 +264,11 @@ class DuckStore:
             raise ValueError(f"step_ms: {step_ms} seen, a multiple of the pane of {self._pane_ms} allowed")
         run_id = self._run_ids.get(run, -1)
         chosen = "" if segments is None else f" AND segment IN ({', '.join(str(int(at)) for at in segments) or 'NULL'})"
-        first, last = -(-from_ms // self._bin_ms) * self._bin_ms, to_ms // self._bin_ms * self._bin_ms
-        if last <= first or (step_ms is not None and step_ms % self._bin_ms):
+        first, last = (
+            -(-from_ms // self._panes.bin_ms) * self._panes.bin_ms,
+            to_ms // self._panes.bin_ms * self._panes.bin_ms,
+        )
+        if last <= first or (step_ms is not None and step_ms % self._panes.bin_ms):
             first = last = to_ms  # no bin fits: panes only
         step = f"time_start_ms // {step_ms} * {step_ms}" if step_ms else f"{int(from_ms)}"
         with self._file.snapshot() as query:
@@ -479,7 +366,7 @@ class DuckStore:
             return
         # Whole bins: one whose panes are partly gone could not be made again.
         cuts = {
-            "states": (newest - days * DAY_MS) // self._bin_ms * self._bin_ms,
+            "states": (newest - days * DAY_MS) // self._panes.bin_ms * self._panes.bin_ms,
             "rollups": newest - rollup_days * DAY_MS,
         }
         with self._writing, self._file.transaction() as writer:
@@ -491,35 +378,3 @@ class DuckStore:
     def close(self) -> None:
         """Flush and let go of the file."""
         self._file.close()
-
-
-def bin_length_ms(pane_ms: int) -> int:
-    """Return the length of the rolled-up bins: five minutes, or the next longer that whole panes fill.
-
-    Examples
-    --------
-    >>> bin_length_ms(60_000), bin_length_ms(120_000), bin_length_ms(900_000)
-    (300000, 360000, 900000)
-    """
-    return next(
-        pane_ms * count
-        for count in range(1, 3601)
-        if pane_ms * count >= 5 * MS_PER_MIN and 60 * MS_PER_MIN % (pane_ms * count) == 0
-    )
-
-
-def _newest_of(records: list[R], key: Callable[[R], tuple[int, int]]) -> list[R]:
-    """Return the newest version of each key, in the order of time."""
-    newest: dict[tuple[int, int], R] = {}
-    for record in records:
-        known = newest.get(key(record))
-        if known is None or record.version > known.version:
-            newest[key(record)] = record
-    return sorted(newest.values(), key=lambda record: (record.pane_start_ms, key(record)))
-
-
-def _newest_forecasts(records: list[Forecasts]) -> list[Forecasts]:
-    newest: dict[int, Forecasts] = {}
-    for record in sorted(records, key=lambda record: (record.pane_start_ms, record.version)):
-        newest[record.partition] = record
-    return [newest[partition] for partition in sorted(newest)]
