@@ -112,7 +112,10 @@ class Batcher:
         try:
             consumer.subscribe([self._topic], on_assign=self._assigned)
             while not stop.is_set():
-                messages = [raw for raw in consumer.consume(MESSAGES, WAIT_S) if _is_message(raw)]
+                read = consumer.consume(MESSAGES, WAIT_S)
+                messages = [raw for raw in read if raw.error() is None]
+                if len(messages) < len(read):
+                    _tell_errors(read)
                 if messages and self._send(consumer, messages, stop):
                     self._commit(consumer, messages)
         finally:
@@ -122,7 +125,7 @@ class Batcher:
         self._watermarks = Watermarks()
 
     def _send(self, consumer: Consumer, messages: list[Message], stop: Event) -> bool:
-        values = [_value(raw) for raw in messages]
+        values = [raw.value() or b"" for raw in messages]
         record_ms = np.fromiter((raw.timestamp()[1] for raw in messages), np.int64, len(messages))
         edge = self._edge.decode(values, record_ms)
         readings = self._timed(consumer, messages, edge)
@@ -153,7 +156,13 @@ class Batcher:
         return self._watermarks.told(edge, partition, behind)
 
     def _commit(self, consumer: Consumer, messages: list[Message]) -> None:
-        newest = {int(raw.partition() or 0): int(raw.offset() or 0) + 1 for raw in messages}
+        # Backwards, the first seen of a partition is its newest.
+        newest: dict[int, int] = {}
+        held = len(consumer.assignment())
+        for raw in reversed(messages):
+            newest.setdefault(int(raw.partition() or 0), int(raw.offset() or 0) + 1)
+            if len(newest) == held:
+                break
         try:
             consumer.commit(
                 offsets=[TopicPartition(self._topic, number, offset) for number, offset in newest.items()],
@@ -225,7 +234,7 @@ def _letter(raw: Message, refusal: Refusal, topic: str) -> DeadLetter:
         source="",
         record_ms=int(raw.timestamp()[1]),
         count=1,
-        excerpt=_value(raw)[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT],
+        excerpt=(raw.value() or b"")[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT],
     )
 
 
@@ -235,16 +244,12 @@ def _outputs(letters: Sequence[DeadLetter]) -> list[Output]:
     ]
 
 
-def _is_message(raw: Message) -> bool:
-    error = raw.error()
-    if error is not None and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-        log.info("batcher_reads", error=error.str())
-    return error is None
-
-
-def _value(raw: Message) -> bytes:
-    value = raw.value()
-    return value if isinstance(value, bytes) else b""
+def _tell_errors(read: Sequence[Message]) -> None:
+    for raw in read:
+        error = raw.error()
+        # That no broker answers is told by what is sent, in one sentence.
+        if error is not None and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            log.info("batcher_reads", error=error.str())
 
 
 def _is_behind(consumer: Consumer, part: TopicPartition) -> bool:

@@ -149,7 +149,7 @@ def files_of(feed: TableFeed, folder: Path, data: Path | None = None) -> list[Pa
     pattern = feed.files
     if "{data}" in pattern:
         if data is None:
-            raise ConfigError(f"table {feed.name!r}: files {pattern!r} need --data DIR, none given")
+            raise ConfigError(f"table {feed.name!r}: files {pattern!r}: no folder given that {{data}} stands for")
         pattern = pattern.replace("{data}", glob.escape(str(data)))
     rooted = pattern if Path(pattern).is_absolute() else str(Path(glob.escape(str(folder))) / pattern)
     found = sorted(Path(name) for name in glob.glob(rooted, recursive=True))

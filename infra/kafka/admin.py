@@ -29,8 +29,9 @@ MINUTE_MS = 60_000
 SEGMENT_BYTES = 64 * 2**20
 SNAPSHOT_SEGMENT_BYTES = 16 * 2**20
 
-# By size, a partition: a simulated city at five times real time writes about 200 MB a day and partition.
-SIZE_BYTES: Mapping[TopicName, int] = {"readings": 512 * 2**20, "segment-states": 256 * 2**20}
+# By size, a partition. Estimate: 3,000 loops every 30 s at five times real time write 3.5 GB of readings a day, so that
+# four partitions hold the last seven hours.
+SIZE_BYTES: Mapping[TopicName, int] = {"readings": 256 * 2**20, "segment-states": 128 * 2**20}
 SIZE_BYTES_OTHERS = 64 * 2**20
 
 Retention = Literal["time", "size"]

@@ -1,7 +1,7 @@
 """Producers: messages in, durable on the broker when `flush` returns. Batches of columns, and single JSON readings.
 
 Both are librdkafka: after a broker's death and return kafka-python 3.0.12 took 15 s to send again, and never sent
-again once a batch had expired (measured; docs/decisions/0002-producers.md).
+again once a batch had expired (measured; docs/decisions/0002-librdkafka-for-producers.md).
 """
 
 from __future__ import annotations

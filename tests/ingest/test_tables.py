@@ -300,7 +300,7 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path) -> None:
 def test_no_file_and_no_data_folder_are_config_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no file matches"):
         TableArchive(feed("nothing*.csv"), NETWORK, tmp_path)
-    with pytest.raises(ConfigError, match="need --data DIR"):
+    with pytest.raises(ConfigError, match=r"no folder given that \{data\} stands for"):
         TableArchive(feed("{data}/*.csv"), NETWORK, tmp_path)
 
 
