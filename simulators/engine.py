@@ -5,8 +5,8 @@ the number of a vehicle on a link, storage ``S`` and wave time ``W``,
 
 - sending: vehicle N is ready ``L / v`` after it entered, and leaves in order, at most the discharge per second;
 - receiving: vehicle N may enter once vehicle ``N - S`` has left ``W`` ago, at most the capacity per second;
-- node: heads that want the same link share it by the capacity of the links they come from (start-time fair queueing,
-  so exactly); a head that cannot go blocks those behind it, so queues spill back.
+- node: heads that want the same link share it by the weights (capacities) of the links they come from (start-time
+  fair queueing, so exactly); a head that cannot go blocks those behind it, so queues spill back.
 
 Instants inside a step are kept as fractions, so that headways and travel times are not rounded to steps. A head moves
 at most one link a step. Nothing is ever removed: a city that locks up stays locked up, and `Engine.stalled` says where.
@@ -100,7 +100,7 @@ class Engine:
         self.entry_s = np.full(room, -_NEVER)
         self.exit_s = np.full(room + len(trips), -_NEVER)
         self._free_s = np.concatenate([roads.free_s, np.zeros(nodes)])
-        self._weight = np.concatenate([roads.capacity_vps, np.maximum(away, 0.01) * _ORIGIN_SHARE])
+        self._weight = np.concatenate([roads.weight, np.maximum(away, 0.01) * _ORIGIN_SHARE])
         self._gap_out = 1.0 / np.concatenate([roads.discharge_vps, np.maximum(away, 0.01)])
         self._gap_in = 1.0 / roads.capacity_vps
         self.capacity_share = np.ones(links)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from citybrain.network import ROAD_CLASSES, Network, RoadClass
 from citybrain.units import M_PER_KM, S_PER_H
@@ -47,6 +49,9 @@ GREEN_SHARE: dict[RoadClass, float] = {
 }
 """Share of the saturation flow that a junction lets through (effective green over cycle); judgement, see the docs."""
 _FREE_OF_SIGNALS = 0.8
+ROUNDABOUT_PRIORITY = 20.0
+"""Claim of those who circle against those who want in: without it full roundabouts lock themselves."""
+_RING_LINK_M, _RING_M = 120.0, 450.0
 KMH_PER_MS = 3.6
 
 
@@ -72,6 +77,8 @@ class Roads:
         Highest outflow at the downstream end, veh/s, at most the capacity.
     storage_veh
         Vehicles that fill the link: jam density times length, and enough for the capacity to pass in whole steps.
+    weight
+        Claim on a next link that others want too, in the unit of the capacity.
     wave_s
         Time a gap needs from the downstream to the upstream end: ``storage / capacity - free_s``, so ``L / w``.
     """
@@ -86,6 +93,7 @@ class Roads:
     capacity_vps: FloatArray
     discharge_vps: FloatArray
     storage_veh: IntArray
+    weight: FloatArray
     wave_s: FloatArray
 
     def __len__(self) -> int:
@@ -111,7 +119,8 @@ def roads_of(network: Network) -> Roads:
     through = np.where(np.isnan(segments.capacity_vph), between * green, segments.capacity_vph)
     signalled = green < _FREE_OF_SIGNALS
     capacity = np.where(signalled | np.isnan(segments.capacity_vph), np.maximum(between, through), through)
-    shared = at_junction(segments.from_node, segments.to_node)
+    circling = in_roundabout(segments.from_node, segments.to_node, segments.length_km * M_PER_KM)
+    shared = at_junction(segments.from_node, segments.to_node) & ~circling
     return roads_from(
         segments.from_node,
         segments.to_node,
@@ -120,6 +129,7 @@ def roads_of(network: Network) -> Roads:
         lanes=segments.lanes,
         capacity_vps=capacity / S_PER_H,
         discharge_vps=np.where(shared, through, capacity) / S_PER_H,
+        weight=capacity / S_PER_H * np.where(circling, ROUNDABOUT_PRIORITY, 1.0),
     )
 
 
@@ -132,6 +142,7 @@ def roads_from(
     lanes: IntArray,
     capacity_vps: FloatArray,
     discharge_vps: FloatArray | None = None,
+    weight: FloatArray | None = None,
 ) -> Roads:
     """Return links with the given diagram; the wave speed follows from capacity, speed and jam density.
 
@@ -157,8 +168,22 @@ def roads_from(
         capacity_vps=np.asarray(capacity_vps, dtype=np.float64),
         discharge_vps=np.minimum(capacity_vps, capacity_vps if discharge_vps is None else discharge_vps),
         storage_veh=storage.astype(np.int32),
+        weight=np.asarray(capacity_vps if weight is None else weight, dtype=np.float64),
         wave_s=np.maximum(storage / capacity_vps - free_s, STEP_S),
     )
+
+
+def in_roundabout(from_node: IntArray, to_node: IntArray, length_m: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which links circle: short one-way links that lead in a small ring back to their start."""
+    nodes = int(max(np.max(from_node, initial=-1), np.max(to_node, initial=-1))) + 1
+    there, back = from_node.astype(np.int64) * nodes + to_node, to_node.astype(np.int64) * nodes + from_node
+    short = ~np.isin(there, back) & (length_m <= _RING_LINK_M)
+    graph = coo_matrix((np.ones(short.sum()), (from_node[short], to_node[short])), shape=(nodes, nodes))
+    _, ring = connected_components(graph, connection="strong")
+    inside = short & (ring[from_node] == ring[to_node])
+    around = np.bincount(ring[from_node[inside]], weights=length_m[inside], minlength=nodes)
+    found: npt.NDArray[np.bool_] = inside & (around[ring[from_node]] <= _RING_M)
+    return found
 
 
 def at_junction(from_node: IntArray, to_node: IntArray) -> npt.NDArray[np.bool_]:
