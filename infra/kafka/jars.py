@@ -103,8 +103,12 @@ def _fetch_all(jars: list[Jar], folder: Path, scratch: Path, console: Console | 
         ThreadPoolExecutor(FETCHERS) as pool,
     ):
         task = bar.add_task("Fetching Apache Kafka (once)", total=sum(jar.size for jar in jars))
-        for jar in pool.map(lambda jar: _fetch(jar, folder, scratch), jars):
-            bar.advance(task, jar.size)
+        try:
+            for jar in pool.map(lambda jar: _fetch(jar, folder, scratch), jars):
+                bar.advance(task, jar.size)
+        finally:
+            # Where one cannot be had the others are not waited for, each for its time-out.
+            pool.shutdown(cancel_futures=True)
 
 
 def _fetch(jar: Jar, folder: Path, scratch: Path) -> Jar:
@@ -119,7 +123,9 @@ def _fetch(jar: Jar, folder: Path, scratch: Path) -> Jar:
     context = MavenContext(repo_cache=scratch, local_repos=[], remote_repos=remotes)
     fetched: Path = context.project(group, artifact).at_version(version).artifact().resolve()
     if not jar.fits(fetched):
-        raise RuntimeError(f"{jar.file_name}: SHA-256 {_sha256(fetched)} seen, {jar.sha256} allowed")
+        raise BrokerUnavailable(
+            f"{jar.file_name} as fetched is not used: SHA-256 {_sha256(fetched)} seen, {jar.sha256} allowed"
+        )
     os.replace(fetched, folder / jar.file_name)
     return jar
 
