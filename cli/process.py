@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from citybrain.cityfile import load_network
 from citybrain.clock import SystemClock
-from citybrain.errors import BadRecord, CityBrainError
+from citybrain.errors import BadRecord, CityBrainError, StoreError
 from citybrain.messages import Event, decode_json
 from citybrain.metrics import Metrics
 from citybrain.network import Network
@@ -48,7 +48,11 @@ log = structlog.get_logger()
 
 TAIL_MESSAGES = 20
 """Newest messages of each partition that the screen begins with: the sensors' last interval and its heartbeats."""
-LEARN_EVERY_S = 60.0
+LOOK_EVERY_S = 60.0
+HOUR_MS = 3_600_000
+KEEP_DAYS = 14
+"""Every pane of every segment; five-minute sums stay 400 days."""
+KEEP_ALERTS_DAYS = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ class CityProcess:
         self._engine = engine
         for endpoint in city.webhooks:
             ensure_secret(Path(endpoint.secret_file))
-        self.dispatcher = Dispatcher(Outbox(engine), city.webhooks, self.clock, self.metrics, np.random.default_rng())
+        self.outbox = Outbox(engine)
+        self.dispatcher = Dispatcher(self.outbox, city.webhooks, self.clock, self.metrics, np.random.default_rng())
         self.live = Live(
             self.network, city, typical=self.typical, store=self.store, desk=self.desk, clock=self.clock,
             metrics=self.metrics, demo=demo_of(city), broker=self._broker_state,
@@ -164,7 +169,7 @@ class CityProcess:
         tasks = [asyncio.create_task(host.run(), name=host.role) for host in self.hosts]
         tasks.append(asyncio.create_task(self.dispatcher.run(stop), name="webhooks"))
         tasks.append(asyncio.create_task(self.runs.follow(), name="runs"))
-        tasks.append(asyncio.create_task(self._learn(), name="typical"))
+        tasks.append(asyncio.create_task(self._every_midnight(), name="midnight"))
         self.tasks = tasks
         try:
             yield
@@ -176,27 +181,37 @@ class CityProcess:
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.tail.stop)
 
-    async def _learn(self) -> None:
-        """Learn the typical week again after every midnight of the city, and give it to screen and stages."""
-        learnt_on: int | None = None
+    async def _every_midnight(self) -> None:
+        """After every midnight of the city learn the typical week again, and let go of what is too old."""
+        last_ms: int | None = None
         while True:
-            await asyncio.sleep(LEARN_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
             now_ms = self.live.city_ms()
             _, place = day_type_and_bin(now_ms, self.plan.city.timezone)
             midnight_ms = now_ms - round(place * 900_000)
-            if learnt_on is None:
-                learnt_on = midnight_ms
-            if midnight_ms - learnt_on < 3_600_000:
+            # Within an hour it is the same midnight, read off a clock that counts in milliseconds.
+            if last_ms is not None and midnight_ms - last_ms < HOUR_MS:
                 continue
-            learnt_on = midnight_ms
-            typical = await asyncio.to_thread(
-                learn_typical, self.plan.city, self.network, self.store, before_ms=midnight_ms
-            )
-            if typical is not None:
-                self.typical = typical
-                self.live.city.use_typical(typical)
-                for host in self.hosts:
-                    host.renew()
+            first, last_ms = last_ms is None, midnight_ms
+            await asyncio.to_thread(self._let_go)
+            if not first:
+                await self._learn(midnight_ms)
+
+    async def _learn(self, before_ms: int) -> None:
+        typical = await asyncio.to_thread(learn_typical, self.plan.city, self.network, self.store, before_ms=before_ms)
+        if typical is not None:
+            self.typical = typical
+            self.live.city.use_typical(typical)
+            for host in self.hosts:
+                host.renew()
+
+    def _let_go(self) -> None:
+        try:
+            self.store.retain(KEEP_DAYS)
+            self.desk.retain(KEEP_ALERTS_DAYS)
+            self.outbox.retain(self.clock.now_ms())
+        except StoreError as error:
+            log.warning("old_rows_not_removed", reason=str(error))
 
     def close(self) -> None:
         """Let go of files and connections."""
