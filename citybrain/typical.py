@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -163,7 +162,7 @@ def _pack(name: str, values: SmallFloats) -> npt.NDArray[np.uint16]:
 
 def _unpack(name: str, flat: npt.NDArray[np.uint16], shape: tuple[int, ...]) -> SmallFloats:
     steps = np.cumsum(flat.reshape(-1, shape[-1]), axis=0, dtype=np.uint16)
-    scaled = steps.astype(np.float32) / np.float32(_STEPS_PER_UNIT[name])
-    values = np.square(scaled) if name == "flow_vph" else scaled
+    scaled: SmallFloats = steps.astype(np.float32) / np.float32(_STEPS_PER_UNIT[name])
+    values: SmallFloats = np.square(scaled) if name == "flow_vph" else scaled
     values[steps == _UNKNOWN] = np.nan
-    return cast(SmallFloats, values.reshape(shape))
+    return values.reshape(shape)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from datetime import time as time_of_day
 from pathlib import Path
 
 import structlog
@@ -16,7 +15,7 @@ from citybrain.clock import Clock, ManualClock, ScaledClock
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.network import Network
 from citybrain.records import Passages, Readings, encode
-from citybrain.settings import CitySettings, ScriptedIncident, SimulatedFeed, TableFeed
+from citybrain.settings import CitySettings, SimulatedFeed, TableFeed
 from citybrain.wire import Output
 from cli.feedclock import feed_clock, remembering, sent_before
 from cli.options import brokers_of
@@ -78,6 +77,7 @@ def _simulated(
 ) -> Callable[[], None]:
     def run() -> None:
         from simulators.city import SimulatedCity
+        from simulators.incidents import scripted_of
 
         folder = city.data_folder / "feeds"
         clock, from_ms = feed_clock(city, feed, sent_before(folder, feed.name))
@@ -86,7 +86,7 @@ def _simulated(
             feed,
             city.timezone,
             truth_folder=city.truth_folder,
-            scripted=tuple(_scripted(network, incident) for incident in feed.scripted),
+            scripted=scripted_of(network, feed),
             state_folder=folder / feed.name,
         )
         batches = simulated.batches(from_ms)
@@ -161,15 +161,6 @@ def aside(batches: Iterator[Readings | Passages], producer: BatchProducer) -> It
             producer.send([Output("passages", 0, batch.source.encode(), encode(batch))], batch.received_ms)
         else:
             yield batch
-
-
-def _scripted(network: Network, incident: ScriptedIncident):  # type: ignore[no-untyped-def]
-    from simulators.incidents import Scripted
-
-    at = [index for index, name in enumerate(network.segments.id) if name == incident.segment]
-    if not at:
-        raise ConfigError(f"scripted incident: segment {incident.segment!r} seen, an id of the network allowed")
-    return Scripted(at[0], time_of_day.fromisoformat(incident.at), incident.duration.total_seconds(), incident.lanes)
 
 
 def wait_for_brokers(city: CitySettings, network: Network, brokers: str | None, stop: threading.Event) -> str | None:

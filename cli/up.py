@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -81,10 +82,13 @@ async def _run(city: CitySettings, brokers: str | None, host: str, port: int, pa
     from rich.console import Console
 
     from infra.kafka.broker import EmbeddedBroker
+    from infra.kafka.jars import cache_folder
 
     began = time.monotonic()
     stop = asyncio.Event()
-    broker = None if brokers else EmbeddedBroker(city.broker_folder, console=Console(stderr=True))
+    jars = cache_folder(os.environ) / "kafka"
+    console = Console(stderr=True)
+    broker = None if brokers else EmbeddedBroker(city.broker_folder, jars_folder=jars, console=console)
     feed = Child("feed", _ingest_arguments(city, brokers, pace), city.data_folder / "logs" / "feed.log")
     feeds = bool(city.simulated or city.tables or city.json_edge)
     try:
