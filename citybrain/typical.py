@@ -157,7 +157,8 @@ def _pack(name: str, values: SmallFloats) -> npt.NDArray[np.uint16]:
     scaled = np.sqrt(known) if name == "flow_vph" else known
     steps = np.clip(np.round(scaled * _STEPS_PER_UNIT[name]), 0, 65534).astype(np.uint16)
     steps[np.isnan(values)] = _UNKNOWN
-    return np.diff(steps.reshape(-1, values.shape[-1]), axis=0, prepend=np.uint16(0)).astype(np.uint16).reshape(-1)
+    rows = np.diff(steps.reshape(-1, values.shape[-1]), axis=0, prepend=np.uint16(0))
+    return np.asarray(rows, dtype=np.uint16).reshape(-1)
 
 
 def _unpack(name: str, flat: npt.NDArray[np.uint16], shape: tuple[int, ...]) -> SmallFloats:
