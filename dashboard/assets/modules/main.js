@@ -47,6 +47,7 @@ class Page {
     this.load();
     addEventListener("keydown", (event) => event.key === "Escape" && this.close());
     addEventListener("resize", () => this.look());
+    matchMedia("print").addEventListener("change", (event) => this.print(event.matches));
   }
 
   build() {
@@ -320,6 +321,13 @@ class Page {
     setCookie("citybrain_theme", root.dataset.theme);
     if (wanted.theme) url.write({ theme: null });
     this.nameTheme();
+    this.recolor();
+  }
+
+  /** On paper everything is light. */
+  print(begins) {
+    if (begins) this.screenTheme = root.dataset.theme;
+    root.dataset.theme = begins ? "light" : this.screenTheme;
     this.recolor();
   }
 

@@ -63,6 +63,10 @@ export class RoadMap {
     const { clientWidth, clientHeight } = this.surface;
     this.size = { width: Math.max(1, clientWidth), height: Math.max(1, clientHeight), dpr: window.devicePixelRatio || 1 };
     this.unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+    // Whole pixels, or the browser would resample the picture and blur it.
+    const { width: w, height: hgt, dpr } = this.size;
+    this.canvas.style.width = `${Math.round(w * dpr) / dpr}px`;
+    this.canvas.style.height = `${Math.round(hgt * dpr) / dpr}px`;
   }
 
   resized() {
@@ -192,9 +196,14 @@ export class RoadMap {
 
   // ---- pointer and keys ---------------------------------------------------------------------------------------
 
+  /** Factor on the widths of roads in this view. */
+  grown() {
+    return growth(this.view.scale, this.unit, this.network.meta.schematic);
+  }
+
   /** Metres that segment `i` is shifted to its right, as it is drawn now. */
   shiftOf(i) {
-    const grown = growth(this.view.scale, this.unit);
+    const grown = this.grown();
     const wide = width(this.network.roadClass[i], this.classes[i], grown);
     return shift(this.grid.twin[i], wide, grown) / this.view.scale;
   }

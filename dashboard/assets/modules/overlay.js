@@ -2,7 +2,7 @@
 
 import { h, keyed, s, setAttribute, severityIcon } from "./dom.js";
 import { toScreen } from "./viewport.js";
-import { growth, width } from "./widths.js";
+import { width } from "./widths.js";
 
 const ROAD_LABELS = 16;
 const MINOR_LABEL_SCALE = [0, 0, 0.12, 0.3, 0.7, 1.2, 9, 9];
@@ -166,7 +166,7 @@ export class Overlay {
     const make = () => s("path");
     keyed(this.lines, items, ({ kind, i }) => `${kind}${i}`, make, (el, { kind, i }) => {
       const { map } = this;
-      const wide = width(map.network.roadClass[i], map.classes[i], growth(map.view.scale, map.unit));
+      const wide = width(map.network.roadClass[i], map.classes[i], map.grown());
       setAttribute(el, "class", kind);
       setAttribute(el, "d", this.path(i));
       setAttribute(el, "stroke-width", (wide + (kind === "selected" ? 9 : 5) * map.unit).toFixed(1));

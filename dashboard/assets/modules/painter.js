@@ -46,7 +46,7 @@ export class Painter {
   setView(view) {
     const { box, network, size, columns, rows } = this;
     this.view = view;
-    this.grown = growth(view.scale, this.style.unit);
+    this.grown = growth(view.scale, this.style.unit, network.meta.schematic);
     this.visible = [];
     const tile = (px, count) => Math.min(count - 1, Math.max(0, Math.floor(px / TILE)));
     for (let i = 0; i < network.n; i++) {

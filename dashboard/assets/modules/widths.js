@@ -5,12 +5,13 @@ const BY_CLASS = [3.9, 3.3, 2.7, 2.2, 1.6, 1.2, 1.9, 1.3];
 // not known, then levels 1..5: what is bad is wide as well as warm
 const BY_LEVEL = [0.75, 1, 1.08, 1.3, 1.55, 1.8];
 const CITY_SCALE = 0.13; // pixels a metre at which the widths above hold
+const SCHEMATIC_LEAST = 2.4; // a line without a map has the screen for itself
 const APART_PX = 0.4;
 const MINOR_FROM_SCALE = [0, 0, 0, 0, 0.02, 0.045, 0.02, 0.045];
 
 /** Factor on all widths at a scale; `unit` is the size of the screen's letters against 16 px. */
-export function growth(scale, unit) {
-  return unit * Math.min(5, Math.max(0.55, (scale / CITY_SCALE) ** 0.55));
+export function growth(scale, unit, schematic) {
+  return unit * Math.min(5, Math.max(schematic ? SCHEMATIC_LEAST : 0.55, (scale / CITY_SCALE) ** 0.55));
 }
 
 export const width = (roadClass, level, grown) => BY_CLASS[roadClass] * BY_LEVEL[level] * grown;
