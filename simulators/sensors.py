@@ -182,7 +182,8 @@ def readings_of(
     present = faults.distort(values, observed_ms[1], rng)
     kept = np.flatnonzero(present)
     count, speed, occupancy = (values[name][kept] for name in ("count", "speed", "occupancy"))
-    none = (count == 0) | np.isnan(speed)
+    # A chattering loop counts what has no speed.
+    speedless = np.where(count == 0, Quality.NO_VEHICLE, np.where(np.isnan(speed), Quality.MISSING, Quality.OK))
     ok = np.zeros(len(kept), np.uint8)
     return Readings(
         network=network,
@@ -199,7 +200,7 @@ def readings_of(
         travel_time_s=np.full(len(kept), np.nan),
         speed_kind=np.full(len(kept), SpeedKind.TIME_MEAN, np.uint8),
         quality_flow=ok,
-        quality_speed=np.where(none, Quality.NO_VEHICLE, Quality.OK).astype(np.uint8),
+        quality_speed=speedless.astype(np.uint8),
         quality_occupancy=ok.copy(),
         quality_travel_time=np.full(len(kept), Quality.MISSING, np.uint8),
     )

@@ -104,6 +104,15 @@ def test_a_camera_is_no_loop() -> None:
     assert len(loops.detector) == len(network.detectors) - 1
 
 
+def test_what_a_chattering_loop_counts_on_an_empty_road_has_no_speed_and_says_so() -> None:
+    network, engine, loops = _one_road(headway_s=1e6)
+    fault = Fault(detector=0, kind="chattering", onset_ms=0, end_ms=10**9, factor=3.0)
+    readings = [_interval(network, engine, loops, (fault,)) for _ in range(6)]
+    seen = [(r.count_veh[0] > 0, np.isnan(r.speed_kmh[0]), r.quality_speed[0]) for r in readings]
+    assert (True, True, Quality.MISSING) in seen
+    assert (True, True, Quality.NO_VEHICLE) not in seen
+
+
 @pytest.mark.parametrize("kind", ["silent", "stuck", "chattering", "biased"])
 def test_a_fault_shows_from_its_onset_on_and_only_at_its_detector(kind: str) -> None:
     detectors = np.arange(5, dtype=np.int32)
@@ -156,7 +165,7 @@ def _one_road(headway_s: float = 1.2, detector_lanes: int = 2) -> tuple[Network,
     return network, engine, Loops(network, roads)
 
 
-def _interval(network: Network, engine: Engine, loops: Loops) -> Readings:
+def _interval(network: Network, engine: Engine, loops: Loops, faults: tuple[Fault, ...] = ()) -> Readings:
     next_link = np.full((1, engine.roads.nodes), EXIT, np.int32)
     next_link[0, :2] = [0, 1]
     for _ in range(2):
@@ -165,7 +174,7 @@ def _interval(network: Network, engine: Engine, loops: Loops) -> Readings:
     return readings_of(
         loops,
         loops.sample(30.0),
-        FaultPlan(loops.detector, ()),
+        FaultPlan(loops.detector, faults),
         network=network.version,
         source="simulated",
         observed_ms=(round(engine.now_s) * 1000 - 30_000, round(engine.now_s) * 1000),
