@@ -21,13 +21,13 @@ HORIZONS = (5, 10, 15)
 FEATURES = ("intercept", "forecast", "speed", "trend", "queue_downstream", "queue_growing", "near_capacity")
 COEFFICIENTS = np.array(
     [
-        [-0.59, 1.03, -0.41, -2.71, -0.75, 5.26, 4.01],
-        [0.24, 1.06, 0.67, -1.18, -0.81, 5.22, 3.26],
-        [0.69, 1.09, 1.54, 0.15, -0.59, 5.36, 2.85],
+        [-0.32, 1.11, 0.00, -4.36, -1.78, 6.02, 2.20],
+        [0.45, 1.13, 1.01, -2.54, -1.86, 6.40, 1.39],
+        [0.84, 1.14, 1.64, -1.05, -1.72, 6.88, 1.04],
     ],
     dtype=np.float32,
 )
-"""Fitted on real loops (I-5 and Los-loop, two days each) and one simulated morning of Porto that counts as much."""
+"""Fitted on real loops (I-5 and Los-loop, two days each) and one simulated morning of Porto, which counts as a day."""
 
 
 @dataclass(frozen=True, slots=True)
