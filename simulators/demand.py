@@ -29,8 +29,8 @@ _BUMPS: dict[str, tuple[tuple[tuple[float, float, float], ...], ...]] = {
     # (share, middle as local hour, standard deviation in hours), for weekday, Saturday, Sunday; shares of all trips
     # of an ordinary weekday. Peaks at 8:15 and 18:00 as in the mobility survey of the metropolitan area of Porto
     # (INE 2017, Inquerito a mobilidade); the widths are judgement.
-    "to_work": (((0.165, 7.6, 0.76), (0.03, 14.0, 1.0)), ((0.04, 9.0, 1.2),), ((0.02, 9.5, 1.5),)),
-    "to_home": (((0.04, 13.0, 1.0), (0.148, 17.4, 1.0)), ((0.04, 13.3, 1.5), (0.04, 19.0, 1.5)), ((0.04, 18.5, 1.8),)),
+    "to_work": (((0.172, 7.65, 0.76), (0.03, 14.0, 1.0)), ((0.04, 9.0, 1.2),), ((0.02, 9.5, 1.5),)),
+    "to_home": (((0.04, 13.0, 1.0), (0.150, 17.4, 1.0)), ((0.04, 13.3, 1.5), (0.04, 19.0, 1.5)), ((0.04, 18.5, 1.8),)),
     "other": (
         ((0.13, 10.4, 2.0), (0.15, 13.7, 2.2), (0.13, 17.0, 2.0), (0.045, 21.3, 1.7), (0.010, 1.0, 1.8)),
         ((0.20, 11.5, 2.1), (0.25, 16.8, 2.5), (0.06, 21.8, 1.9), (0.015, 1.0, 1.9)),
