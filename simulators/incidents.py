@@ -45,7 +45,7 @@ TWO_LANES_SHARE = 0.2
 RELATIVE_RATE: dict[RoadClass, float] = {"motorway": 1.0, "trunk": 1.2, "link": 0.8}
 """Incidents per vehicle-km against a motorway's; other roads 1.5 [judgement: more conflicts at grade]."""
 _OTHER_ROADS_RATE = 1.5
-_NOT_YET_JAMMED = 0.9
+_NOT_YET_JAMMED, _SOON_KM = 0.9, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,8 @@ def incidents_of(
 def busy_main_road(network: Network, roads: Roads, expected_vps: FloatArray) -> int:
     """Return the segment for a shown incident: the main road with a detector where one closed lane jams most.
 
-    It is not yet jammed without the incident, or nobody could see a difference.
+    It is not yet jammed without the incident, or nobody could see a difference, and the queue soon reaches a detector:
+    one segment leads there, a short one that is watched, too.
 
     Parameters
     ----------
@@ -215,6 +216,10 @@ def busy_main_road(network: Network, roads: Roads, expected_vps: FloatArray) -> 
     watched = np.isin(np.arange(len(roads)), network.detectors.segment)
     fit = main & watched & (segments.lanes >= 2) & (segments.length_km >= 0.15)
     fit &= expected_vps < _NOT_YET_JAMMED * roads.discharge_vps
+    soon = watched & (segments.length_km <= _SOON_KM)
+    ways_in = np.bincount(segments.to_node, minlength=roads.nodes)
+    soon_in = np.bincount(segments.to_node, weights=soon, minlength=roads.nodes)
+    fit &= ((ways_in == 1) & (soon_in == 1))[segments.from_node]
     left = np.array([remaining_capacity(int(lanes), 1) for lanes in segments.lanes]) * roads.discharge_vps
     load = expected_vps / left
     return int(np.argmax(np.where(fit, load, -1.0) if fit.any() else load))
