@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from citybrain.messages import DeadLetter, decode_json
 from citybrain.records import AreaIndices, SegmentStates, decode, encode
 from citybrain.wire import Message, Output
 from infra.kafka.producer import BatchProducer
@@ -140,9 +141,17 @@ def test_workers_killed_in_mid_stream_lose_nothing_and_double_nothing(
     for indices in areas.values():
         same(indices, expected.areas[indices.pane_start_ms])
     assert first_closes_are_the_same_bytes_in_every_repeat(log["segment-states"])
+    # A repeat that was not dropped would be refused as a duplicate: it would show here.
+    assert {told_of(decode_json(DeadLetter, m.value)) for m in log["dead-letters"]} == set(
+        map(told_of, expected.letters)
+    )
     poisoned = sum(1 for m in log["readings"] if m.value == b"poison")
-    letters = {m.value for m in log["dead-letters"] if m.key == b"malformed"}
-    assert len(letters) == poisoned > 0
+    assert len([letter for letter in expected.letters if letter.reason == "malformed"]) == poisoned > 0
+
+
+def told_of(letter: DeadLetter) -> tuple[str, int, int, int]:
+    """Return what identifies a dead letter: offline, offsets of each partition count from 0 as on the broker."""
+    return letter.reason, letter.partition, letter.offset, letter.count
 
 
 def reference(log: list[Message]) -> Newest:
