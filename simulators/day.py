@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -99,6 +100,7 @@ class DayRun:
                 taken(self.engine)
             self._save()
             yield from batches
+        log.info("simulated_day_over", arrived=self.engine.arrived, still_on_the_road=self.engine.on_road)
 
     def step(self) -> None:
         """Run one second."""
@@ -118,10 +120,10 @@ class DayRun:
             log.warning("segments_locked", at_ms=self.now_ms, count=len(locked), first=names)
 
     def close(self) -> None:
-        """Write what is left of the truth, and say what the day leaves behind."""
-        if self._truth:
+        """Write what is left of the truth."""
+        # A generator that nobody closed is closed by the interpreter's end, which can write no more files.
+        if self._truth and not sys.is_finalizing():
             self._truth.flush()
-        log.info("simulated_day_over", arrived=self.engine.arrived, still_on_the_road=self.engine.on_road)
 
     def _run_interval(self) -> None:
         middle = self._interval_s // 2
