@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from citybrain.clock import utc
 from citybrain.errors import ConfigError
 from citybrain.messages import DeadLetter
 from citybrain.network import Network
-from citybrain.settings import CitySettings
+from citybrain.settings import CitySettings, TimeSettings
 from citybrain.wire import Output
 from infra.archive import Archive
 from ingest.publish import heartbeat, messages
@@ -19,8 +20,6 @@ from ingest.tables import TableArchive
 from streams.ring import SPREAD_MS
 
 Kind = Literal["auto", "tables", "archive"]
-CLOSING_MS = 600_000
-"""The feeds' clocks are shown so far ahead at the end, so that the last panes close."""
 
 
 @dataclass(slots=True)
@@ -32,8 +31,8 @@ class Past:
     """
 
     network: Network
+    time: TimeSettings
     span_ms: tuple[int, int]
-    kind: Kind
     tables: list[TableArchive] = field(default_factory=list)
     archive: Archive | None = None
 
@@ -47,20 +46,31 @@ class Past:
 
     def _of_tables(self) -> Iterator[Output]:
         feeds = [table.batches(*self.span_ms) for table in self.tables]
+        sources: set[str] = set()
+        newest_ms = 0
         for readings in heapq.merge(*feeds, key=lambda readings: readings.received_ms):
-            yield from messages(self.network, readings)
+            if len(readings):
+                sources.add(readings.source)
+                newest_ms = max(newest_ms, int(readings.observed_to_ms.max()))
+                yield from messages(self.network, readings)
+        yield from self._closing(sources, newest_ms)
 
     def _of_archive(self, archive: Archive) -> Iterator[Output]:
         from_ms, to_ms = self.span_ms
-        sources: set[bytes] = set()
+        sources: set[str] = set()
         newest_ms = 0
         for message in archive.read("readings", from_ms - SPREAD_MS, to_ms + SPREAD_MS):
-            sources.add(message.key)
+            sources.add(message.key.decode())
             newest_ms = max(newest_ms, message.record_ms)
             yield Output("readings", message.partition, message.key, message.value, message.record_ms)
+        yield from self._closing(sources, newest_ms)
+
+    def _closing(self, sources: set[str], newest_ms: int) -> Iterator[Output]:
+        """Show every feed's clock so far on that the last pane with readings closes, and none after it."""
+        pane_ms, reorder_ms = self.time.pane_ms, round(self.time.reorder.total_seconds() * 1000)
+        end_ms = -(-newest_ms // pane_ms) * pane_ms + reorder_ms
         for source in sorted(sources):
-            end_ms = newest_ms + CLOSING_MS
-            yield from messages(self.network, heartbeat(self.network.version, source.decode(), end_ms, end_ms))
+            yield from messages(self.network, heartbeat(self.network.version, source, end_ms, end_ms))
 
 
 def past_of(
@@ -94,19 +104,17 @@ def past_of(
             for table, feed in zip(tables, city.tables, strict=True)
         ]
         held = min(begins), max(table.span_ms[1] for table in tables)
-        return Past(network, _period(held, from_ms, to_ms, "the tables"), "tables", tables=tables)
+        return Past(network, city.time, _period(held, from_ms, to_ms, "the tables"), tables=tables)
     folder = data / "archive" if data is not None else city.archive_folder
     archive = Archive(folder)
     held_hours = archive.span("readings")
     if held_hours is None:
         raise ConfigError(f"{folder}: no readings in the archive; it is written while `citybrain up` or `worker` runs")
-    return Past(network, _period(held_hours, from_ms, to_ms, str(folder)), "archive", archive=archive)
+    return Past(network, city.time, _period(held_hours, from_ms, to_ms, str(folder)), archive=archive)
 
 
 def _period(held: tuple[int, int], from_ms: int | None, to_ms: int | None, what: str) -> tuple[int, int]:
     """Return the period asked for, where it lies in what is held."""
-    from citybrain.clock import utc
-
     begin, end = held[0] if from_ms is None else from_ms, held[1] if to_ms is None else to_ms
     if begin >= end:
         raise ConfigError(f"from {utc(begin).isoformat()} to {utc(end).isoformat()} seen, a later end allowed")
