@@ -106,6 +106,7 @@ class SimulatedCity:
             finally:
                 run.close()
             day = on(day.date + timedelta(days=1), self.timezone)
+            del run  # or two days would be in memory
             run = self.run_of(day)
 
     def shown_incident(self, at: time, duration: timedelta = timedelta(minutes=25)) -> Scripted:
