@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -54,7 +55,7 @@ def run() -> list[Figure]:
             level = level.copy()
             at = rng.choice(len(level), CHANGED, replace=False)
             level[at] = np.clip(level[at] + rng.choice([-1, 1], CHANGED), 1, 5)
-            sizes.append(served.on_loop(lambda shown=level: hub.tick({Layer.LEVEL: shown}, [])))
+            sizes.append(served.on_loop(partial(hub.tick, {Layer.LEVEL: level}, [])))
             time.sleep(0.25)
         page.wait_for_timeout(1000)
         ticks = page.evaluate("() => window.ticks")

@@ -20,7 +20,8 @@ FAST = Demo(simulated=True, speed=100.0, label="simulated", feed_clock=True)
 """So fast a clock that data are old after the least wait, 10 s."""
 
 
-@pytest.fixture(scope="session")
+# Of a module, not of the session: while it lives, its event loop counts as running in this thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if find_chromium() is None:
         pytest.skip("needs Chromium, which this machine does not have")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from dashboard.charts import city_index_figure, segment_figure
 from dashboard.figures.look import Look
 from dashboard.outlook import Sums, city_outlook, index_of
-from dashboard.page import assets_version, layout
+from dashboard.page import assets_version, layout, make_dash
 from tests.browser.conftest import NOW_MS
 from tests.browser.serving import Served, serving
 from tests.fakes import city_settings, grid_network
@@ -134,13 +135,8 @@ def test_there_is_no_outlook_from_an_old_forecast_or_an_empty_road(served: Serve
     assert np.isnan(index_of(Sums(np.array([1.0]), 0.0))).all()
 
 
-def test_charts_do_not_hold_up_the_event_loop(served: Served) -> None:
-    async def asked() -> list[bool]:
-        turns: list[bool] = []
-        task = asyncio.create_task(asyncio.to_thread(city_index_figure, served.context, None, Look()))
-        while not task.done():
-            turns.append(True)
-            await asyncio.sleep(0)
-        return turns
-
-    assert len(asyncio.run(asked())) > 1
+def test_charts_leave_the_event_loop_to_the_live_map(served: Served) -> None:
+    page = make_dash(FastAPI(), served.context)
+    callbacks = [entry["callback"] for entry in page.callback_map.values()]
+    assert len(callbacks) == 2
+    assert all(inspect.iscoroutinefunction(callback) for callback in callbacks)

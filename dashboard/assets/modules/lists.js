@@ -26,9 +26,10 @@ function fitRows(list, room) {
 
 const emptyState = (name) => h("div", { class: "empty", "data-name": name }, h("strong"), h("p"));
 
-function fillEmpty(el, show, name) {
+/** Nothing to list is good news only where something is known. */
+function fillEmpty(el, show, name, known) {
   el.hidden = !show;
-  setText(el.children[0], t(`${name}.none`));
+  setText(el.children[0], t(known ? `${name}.none` : "status.no_data"));
   setText(el.children[1], t(`${name}.none_hint`));
 }
 
@@ -42,11 +43,11 @@ export class Coming {
     new ResizeObserver(() => fitRows(this.list, this.body.clientHeight)).observe(this.body);
   }
 
-  show(message) {
+  show(message, known) {
     const rows = message?.rows ?? [];
     const key = (row) => row.segment;
     keyed(this.list, steady(this.list, rows, key), key, () => this.row(), (el, row) => this.fill(el, row));
-    fillEmpty(this.empty, !rows.length, "coming");
+    fillEmpty(this.empty, !rows.length, "coming", known);
     fitRows(this.list, this.body.clientHeight);
   }
 
@@ -99,7 +100,7 @@ export class Ranking {
     const ordered = steady(this.rows, rows, key);
     keyed(this.rows, ordered, key, () => this.row(), (el, row) => this.fill(el, row, ordered.indexOf(row) + 1));
     this.table.hidden = !rows.length;
-    fillEmpty(this.empty, !rows.length, "ranking");
+    fillEmpty(this.empty, !rows.length, "ranking", Boolean(message?.time_ms));
     setText(this.note, message?.time_ms ? minuteTime(message.time_ms) : "");
     this.fitRows();
   }

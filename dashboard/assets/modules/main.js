@@ -93,7 +93,7 @@ class Page {
       alert: (id) => this.pickAlert(id),
     });
     this.panel.run = wanted.run;
-    this.coming.show(null);
+    this.coming.show(null, false);
     this.ranking.show(null);
     this.tools.show(this.layer);
     text.fillTexts(document);
@@ -111,7 +111,7 @@ class Page {
       vitals: (message) => this.tookVitals(message),
       ranking: (message) => this.ranking.show(message),
       alerts: (message) => this.alerts.take(message, this.status.now() ?? Date.now()),
-      coming: (message) => this.coming.show(message),
+      coming: (message) => this.coming.show(message, this.momentMs > 0),
       layer: (layer, changed, received) => this.tookLayer(layer, changed, received),
     });
   }
@@ -165,6 +165,7 @@ class Page {
     if (message.time_ms && message.time_ms !== this.momentMs) {
       this.momentMs = message.time_ms;
       this.waiting();
+      this.coming.show(this.live.last.get("coming"), true);
       this.tell("moment", { time_ms: message.time_ms, run: wanted.run });
     }
   }
@@ -357,7 +358,7 @@ class Page {
     const last = (kind) => this.live.last.get(kind) ?? null;
     this.cityName();
     this.vitals.show(last("vitals"));
-    this.coming.show(last("coming"));
+    this.coming.show(last("coming"), this.momentMs > 0);
     this.ranking.show(last("ranking"));
     if (this.alerts.alerts) this.alerts.draw(this.status.now() ?? Date.now(), true);
     chartKeys(byId("index-note"), byId("segment-key"), this.status.now() ?? Date.now());

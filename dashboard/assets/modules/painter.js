@@ -13,7 +13,7 @@ const TILE = 24;
 const FULL_SHARE = 0.4; // of the tiles, or of the segments: with more of them to repaint, all is cheaper
 const NEAR_PX = 0.8; // points closer than this on the screen are one
 const ROUND_FROM_PX = 2.4;
-const SOLID_UNKNOWN = 4000; // dashes of more segments than this cost too much
+const SOLID_UNKNOWN = 1500; // dashes of more segments than this cost too much
 
 export class Painter {
   constructor(canvas, network) {

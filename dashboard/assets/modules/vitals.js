@@ -16,6 +16,16 @@ const UNIT_KEYS = {
 };
 const LEAST_POINTS = 6;
 const OVER_TIME = "km/30min";
+// Less than this from lowest to highest is noise, and is drawn as calm as it is.
+const LEAST_SPAN = {
+  tpi: 0.6,
+  delay_veh_h_per_h: 60,
+  speed_kmh: 3,
+  vehicles: 300,
+  congested_km: 3,
+  alerts: 2,
+  sensors: 2,
+};
 const SPARK = { width: 100, height: 26 };
 
 export class Vitals {
@@ -52,7 +62,7 @@ export class Vitals {
     setText(tile.change, `${change.arrow}${change.arrow ? " " : ""}${change.text}`);
     setAttribute(tile.el, "data-abnormal", known && item.abnormal > 0 ? "worse" : null);
     setAttribute(tile.el, "title", this.hint(key, item, message));
-    setAttribute(tile.line, "points", sparkPoints(item?.spark ?? []));
+    setAttribute(tile.line, "points", sparkPoints(item?.spark ?? [], LEAST_SPAN[key]));
   }
 
   unit(key, item) {
@@ -82,7 +92,7 @@ export class Vitals {
     setText(tile.value, known ? number(minutes ? Math.floor(seconds / 60) : Math.round(seconds)) : "–");
     setText(tile.unit, known ? t(minutes ? "unit.min" : "unit.s") : "");
     setText(tile.change, timeMs ? t("change.data_time", { time: minuteTime(timeMs) }) : t("vital.none"));
-    setAttribute(tile.el, "data-abnormal", stale ? "worse" : null);
+    setAttribute(tile.el, "data-abnormal", known && stale ? "worse" : null);
     setAttribute(tile.el, "title", t("vital.data_age.hint"));
   }
 }
@@ -119,12 +129,12 @@ function compared(item, digits) {
 }
 
 /** Points of the small curve, over its own range but never so fine that noise looks like news. */
-export function sparkPoints(values) {
+export function sparkPoints(values, leastSpan) {
   const known = values.filter((value) => typeof value === "number");
   if (known.length < LEAST_POINTS) return "";
   const low = Math.min(...known);
   const high = Math.max(...known);
-  const span = Math.max(high - low, 0.04 * Math.abs(high), 1e-9);
+  const span = Math.max(high - low, 0.04 * Math.abs(high), leastSpan);
   const y = (value) => SPARK.height - 2 - ((value - (low + high) / 2) / span + 0.5) * (SPARK.height - 4);
   const step = SPARK.width / (values.length - 1);
   return values
