@@ -21,7 +21,7 @@ from models.roads import observed_downstream
 SURE = 0.8
 """An incident signal from this probability is a cause of its own."""
 EXPECTED_KM = 2.0
-"""Expected congestion alarms from so many times ``alert_min_km``, and ..."""
+"""Expected congestion alarms from two segments of together so many times ``alert_min_km``, and ..."""
 EXPECTED_SURER = 0.1
 """... if the mean probability is above the threshold by so much."""
 GAP_PANES = 2
@@ -140,7 +140,7 @@ class Casebook:
         if group.kind == "congestion":
             return group.length_km >= limits.alert_min_km
         mean = sum(signal.probability for signal in group.signals) / len(group.signals)
-        long = group.length_km >= EXPECTED_KM * limits.alert_min_km
+        long = len(group.signals) > 1 and group.length_km >= EXPECTED_KM * limits.alert_min_km
         return long and mean >= min(limits.warn_probability + EXPECTED_SURER, 0.95)
 
     def worth(self, case: Case) -> bool:

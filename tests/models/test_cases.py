@@ -190,6 +190,9 @@ def test_expected_congestion_alarms_only_where_it_is_long_and_likely() -> None:
     minutes.pass_by(slow(5, 6, kind="congestion_expected", p=0.62), 10)
     minutes.pass_by(slow(5, kind="congestion_expected", p=0.9), 10)
     assert minutes.events == []
+    lone = Minutes(Casebook(corridor_network(12, typical_km=2.0), Thresholds()))
+    lone.pass_by(slow(5, kind="congestion_expected", p=0.9), 10)
+    assert lone.events == []
     minutes.pass_by(slow(5, 6, kind="congestion_expected", p=0.8), 3)
     [opened] = minutes.events
     assert (opened.kind, opened.severity, opened.probability) == ("congestion_expected", "minor", 0.8)
