@@ -359,7 +359,8 @@ def encode(record: ColumnRecord) -> bytes:
         if f.type in _PARSE:
             metadata[f.name] = str(value)
             continue
-        if value.dtype.kind == "f" and value.ndim == 1 and len(value) and np.isnan(value).all():
+        # A column that begins with a number need not be looked through.
+        if value.dtype.kind == "f" and value.ndim == 1 and len(value) and np.isnan(value[0]) and np.isnan(value).all():
             continue
         column = pa.array(value.reshape(-1))
         arrays.append(pa.FixedSizeListArray.from_arrays(column, value.shape[1]) if value.ndim == 2 else column)

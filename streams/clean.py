@@ -227,7 +227,7 @@ def _too_much(readings: Readings, rules: Rules, detector: IntArray, length_ms: L
 
 def _outside(values: Numbers, low: float, high: float) -> BoolArray | None:
     """Return which values lie outside the range, None where none does; NaN lies inside."""
-    if not (np.fmin.reduce(values) < low or np.fmax.reduce(values) > high):
+    if not (np.fmin.reduce(values) < low or (high != np.inf and np.fmax.reduce(values) > high)):
         return None
     return (values < low) | (values > high)
 

@@ -259,7 +259,6 @@ def make_app(
         broker_heartbeat_interval=heartbeat_s,
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 2**20,
         producer_linger=0.005,
         producer_max_request_size=16 * 2**20,
     )

@@ -53,6 +53,8 @@ class Roads:
         Rows of the areas it touches, ascending, shape (a,).
     order, starts
         Areas add up ``values[order]`` from ``starts`` on: segments by area, one level after the other.
+    area_of_order
+        Position in ``areas`` of each of ``order``.
     level_breaks
         Speed ratios that end levels 1..4.
     """
@@ -68,6 +70,7 @@ class Roads:
     areas: IntArray
     order: IndexArray
     starts: IndexArray
+    area_of_order: IndexArray
     level_breaks: tuple[float, ...]
 
     @classmethod
@@ -78,7 +81,7 @@ class Roads:
         # An area may stand for two levels of a small city: a segment counts in it once.
         member = np.tile(np.arange(len(segment)), len(AREA_LEVELS))
         pairs = np.unique(np.stack([area, member])[:, area >= 0], axis=1)
-        areas, starts = np.unique(pairs[0], return_index=True)
+        areas, starts, area_of_order = np.unique(pairs[0], return_index=True, return_inverse=True)
         return cls(
             network.version,
             partition,
@@ -91,6 +94,7 @@ class Roads:
             areas.astype(np.int32),
             pairs[1],
             starts,
+            area_of_order,
             level_breaks,
         )
 
@@ -191,7 +195,6 @@ def _speed(of: FloatArray) -> FloatArray:
 
 def area_partials(states: SegmentStates, roads: Roads) -> AreaPartials:
     """Return what the partition contributes to the areas it touches, as integers."""
-    level = [np.where(states.level == at, roads.length_mm, 0) for at in LEVELS]
     values = np.stack(
         [
             _whole(states.vkt_veh_km, VKT_SCALE),
@@ -201,12 +204,18 @@ def area_partials(states: SegmentStates, roads: Roads) -> AreaPartials:
             _whole(states.vehicles, VEHICLES_SCALE),
             roads.length_mm,
             _whole(states.coverage, roads.length_mm),
-            *level,
         ]
     )
     sums = np.add.reduceat(values[:, roads.order], roads.starts, axis=1)
     names = ("vkt", "vht", "vht_free_flow", "delay", "vehicles", "length_mm", "observed_mm")
-    columns = dict(zip((*names, *(f"level{at}_mm" for at in LEVELS)), sums, strict=True))
+    columns = dict(zip(names, sums, strict=True))
+    # Lengths are far below 2**53 mm: bincount's floats are exact.
+    by_level = np.bincount(
+        roads.area_of_order * len(LEVELS) + states.level[roads.order],
+        weights=roads.length_mm[roads.order],
+        minlength=len(roads.areas) * len(LEVELS),
+    ).reshape(-1, len(LEVELS))
+    levels = {f"level{at}_mm": np.ascontiguousarray(by_level[:, at]).astype(np.int64) for at in LEVELS}
     return AreaPartials(
         network=states.network,
         partition=states.partition,
@@ -217,8 +226,9 @@ def area_partials(states: SegmentStates, roads: Roads) -> AreaPartials:
         status=states.status,
         area=roads.areas,
         **columns,
+        **levels,
     )
 
 
 def _whole(values: FloatArray, scale: int | LongArray) -> LongArray:
-    return np.rint(np.nan_to_num(values) * scale).astype(np.int64)
+    return np.rint(np.where(np.isnan(values), 0.0, values) * scale).astype(np.int64)
