@@ -33,7 +33,7 @@ def run() -> list[Figure]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "cli.main", "up", str(CITY), "--data", folder, "--port", str(port)]
+        command = [sys.executable, "-m", "cli.main", "up", str(CITY), "--state", folder, "--port", str(port)]
         began = time.monotonic()
         process = subprocess.Popen([*command, "--real-time"], stdout=subprocess.DEVNULL)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import Pace, brokers_option, city_argument, open_city, pace_options
+from cli.options import Pace, brokers_option, city_argument, data_option, open_city, pace_options
 
 
 @click.command()
@@ -18,12 +18,12 @@ from cli.options import Pace, brokers_option, city_argument, open_city, pace_opt
 @brokers_option
 @click.option("--feed", "names", multiple=True, help="Only this feed of city.toml; may be given several times.")
 @pace_options
-@click.option("--archives", type=click.Path(path_type=Path), help="What {data} stands for in table feeds.")
+@data_option
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="End with the parent process.")
 @click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
 def ingest(
     city: Path, data_folder: Path | None, brokers: str | None, names: tuple[str, ...], real_time: bool,
-    speed: float | None, start: str | None, archives: Path | None, until_stdin_closes: bool, verbose: bool,
+    speed: float | None, start: str | None, data: Path | None, until_stdin_closes: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Send the feeds of CITY to Kafka, until they end or Ctrl-C.
 
@@ -32,7 +32,7 @@ def ingest(
 
     \b
     citybrain ingest cities/porto --real-time
-    citybrain ingest cities/i5 --archives data/ --speed 60
+    citybrain ingest cities/i5 --data pems/ --speed 60
     """  # noqa: D301
     from cli.feeds import run_feeds
     from cli.logs import configure_logs
@@ -44,7 +44,7 @@ def ingest(
         from cli.child import set_when_closed
 
         set_when_closed(sys.stdin.buffer, stop)
-    run_until_stopped(lambda: run_feeds(settings, brokers, stop, names=names, archives=archives, speed=speed), stop)
+    run_until_stopped(lambda: run_feeds(settings, brokers, stop, names=names, archives=data, speed=speed), stop)
 
 
 def run_until_stopped(work: Callable[[], None], stop: threading.Event) -> None:

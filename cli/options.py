@@ -24,14 +24,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def city_argument(command: F) -> F:
-    """Add ``CITY`` and ``--data``."""
+    """Add ``CITY`` and ``--state``."""
     command = click.option(
-        "--data",
+        "--state",
         "data_folder",
         type=click.Path(path_type=Path, file_okay=False),
         help="Where broker, stores and archive live; default: .citybrain-data in the city folder.",
     )(command)
     return click.argument("city", type=click.Path(path_type=Path))(command)
+
+
+def data_option(command: F) -> F:
+    """Add ``--data``."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="What {data} stands for in the table feeds of city.toml.",
+    )(command)
 
 
 def brokers_option(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import city_argument, instant_ms, open_city
+from cli.options import city_argument, data_option, instant_ms
 
 if TYPE_CHECKING:
     from citybrain.wire import Output
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @city_argument
+@data_option
 @click.option("--from", "from_", metavar="TIME", help="First pane, such as 2026-04-02 or 2026-04-02T07:30.")
 @click.option("--to", metavar="TIME", help="End, not included; default: all there is.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the results.")
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--batch-rows", default=20_000, show_default=True, type=click.IntRange(0), help="Rows a batch.")
 def recompute(
-    city: Path, data_folder: Path | None, from_: str | None, to: str | None, out: Path, source: Kind, batch_rows: int
+    city: Path,
+    data_folder: Path | None,
+    data: Path | None,
+    from_: str | None,
+    to: str | None,
+    out: Path,
+    source: Kind,
+    batch_rows: int,
 ) -> None:
     """Compute a period of CITY again, without Kafka, by the steps that run live.
 
@@ -44,12 +52,10 @@ def recompute(
     from streams.results import Recorder
     from streams.rollup import Rollup
 
-    settings = load_city(city) if data_folder is not None else open_city(city, None)
+    settings = load_city(city, data_folder=data_folder)
     network = load_network(settings)
     from_ms, to_ms = (None if text is None else instant_ms(text, settings.timezone) for text in (from_, to))
-    past = past_of(
-        settings, network, kind=source, data=data_folder, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows
-    )
+    past = past_of(settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows)
     recorder = Recorder(network, settings.time, out, *past.span_ms)
     offline = Offline([Aggregate.of(network, settings), Rollup.of(network, settings)], recorder)
     for output in with_bar(past.outputs(), past.span_ms, "recomputing"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from citybrain.errors import ConfigError, StoreError
-from cli.options import brokers_option, city_argument, instant_ms, open_city
+from cli.options import brokers_option, city_argument, data_option, instant_ms, open_city
 from cli.recompute import with_bar
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Request:
 
 @click.command()
 @city_argument
+@data_option
 @brokers_option
 @click.option("--from", "from_", metavar="TIME", help="First pane, such as 2026-04-02 or 2026-04-02T07:30.")
 @click.option("--to", metavar="TIME", help="End, not included; default: all there is.")
@@ -61,8 +62,8 @@ class Request:
 )  # fmt: skip
 @click.option("--keep-topics", is_flag=True, help="Leave the run's topics on the broker.")
 def replay(
-    city: Path, data_folder: Path | None, brokers: str | None, from_: str | None, to: str | None, speed: str,
-    batch_rows: int, run: str, out: Path | None, source: Kind, keep_topics: bool,
+    city: Path, data_folder: Path | None, data: Path | None, brokers: str | None, from_: str | None,
+    to: str | None, speed: str, batch_rows: int, run: str, out: Path | None, source: Kind, keep_topics: bool,
 ) -> None:  # fmt: skip
     """Play a period of CITY through Kafka again, never disturbing the live city.
 
@@ -79,12 +80,10 @@ def replay(
     from cli.past import past_of
 
     configure_logs()
-    settings = open_city(city, None)
+    settings = open_city(city, data_folder)
     network = load_network(settings)
     from_ms, to_ms = (None if text is None else instant_ms(text, settings.timezone) for text in (from_, to))
-    past = past_of(
-        settings, network, kind=source, data=data_folder, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows
-    )
+    past = past_of(settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows)
     pace = _speed(speed)
     with _broker(settings, brokers) as address:
         request = Request(settings, network, past, address, _run_name(run, address, past), pace, out, keep_topics)

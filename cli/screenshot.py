@@ -48,7 +48,7 @@ def screenshot(city: Path, out: Path, url: str | None, start: str, at: str, spee
         return
     with TemporaryDirectory() as folder:
         settings = open_city(city, Path(folder))
-        command = [sys.executable, "-m", "cli.main", "up", str(city), "--data", folder, "--port", str(_free_port())]
+        command = [sys.executable, "-m", "cli.main", "up", str(city), "--state", folder, "--port", str(_free_port())]
         up = subprocess.Popen([*command, "--start", start, "--speed", str(speed)])
         page = f"http://127.0.0.1:{command[-1]}/"
         try:

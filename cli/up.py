@@ -102,7 +102,7 @@ async def _run(city: CitySettings, brokers: str | None, host: str, port: int, pa
 
 
 def _ingest_arguments(city: CitySettings, brokers: str | None, pace: Pace) -> list[str]:
-    arguments = ["ingest", str(city.folder), "--data", str(city.data_folder)]
+    arguments = ["ingest", str(city.folder), "--state", str(city.data_folder)]
     arguments += ["--brokers", brokers] if brokers else []
     return arguments + pace.arguments()
 
