@@ -22,7 +22,7 @@ def typical(rng: np.random.Generator, segments: int = 7, areas: int = 2) -> Typi
     return Typical(
         "abc",
         "simulated",
-        np.full(shape, 5, dtype=np.float32),
+        np.full(shape, 75, dtype=np.float32),
         speed,
         rng.uniform(0, 12, shape).astype(np.float32),
         rng.uniform(0, 6000, shape).astype(np.float32),
@@ -37,9 +37,9 @@ def test_a_file_keeps_speeds_to_a_quarter_and_flows_to_their_own_error(tmp_path:
     read = Typical.load(tmp_path / "week.arrow")
     assert (read.network, read.made_of) == ("abc", "simulated")
     np.testing.assert_allclose(read.speed_kmh, made.speed_kmh, atol=0.2501)
-    np.testing.assert_allclose(np.sqrt(read.flow_vph), np.sqrt(made.flow_vph), atol=0.2501)
-    np.testing.assert_array_equal(read.n, made.n)
-    np.testing.assert_array_equal(read.area_mean, made.area_mean)
+    np.testing.assert_allclose(np.sqrt(read.flow_vph), np.sqrt(made.flow_vph), atol=0.5001)
+    np.testing.assert_allclose(read.n, made.n, rtol=1e-6)
+    np.testing.assert_allclose(read.area_mean, made.area_mean, rtol=0.0040)
     assert np.isnan(read.speed_kmh[:, :, 0]).all()
 
 

@@ -50,7 +50,8 @@ def test_a_position_finds_the_nearest_segment() -> None:
     middle = NETWORK.lon_lat[6:8].mean(axis=0)
     found, distance_m = nearest_segment(NETWORK, float(middle[0]), float(middle[1]))
     # Two directions share one line: the lower index stands for both.
-    assert (found, distance_m) == (3, pytest.approx(0, abs=1))
+    assert found == 3
+    assert distance_m == pytest.approx(0, abs=1)
     [output] = _step(_event(segment="", longitude=float(middle[0]), latitude=float(middle[1]) + 0.0001))
     assert decode_json(Signals, output.value).signals[0].segment == 3
 
