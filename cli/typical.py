@@ -16,7 +16,7 @@ FIRST_DAY = date(2026, 3, 2)
 
 @click.command()
 @click.argument("city", type=click.Path(path_type=Path))
-@click.option("--days", default=14, show_default=True, type=click.IntRange(1, 366), help="Days to simulate.")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 366), help="Days to simulate.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File; default: the one city.toml names.")
 def typical(city: Path, days: int, out: Path | None) -> None:
     """Make the typical week that ships with a simulated CITY: run its simulator through the real stages.
