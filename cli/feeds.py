@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -30,6 +31,8 @@ BROKER_WAIT_S = 60.0
 HEARTBEAT_REAL_MS = 5000
 HEARTBEAT_MOST_MS = 30_000
 """Heartbeats: every 5 s of the wall clock, but often enough by the feed's that it is never taken for silent."""
+WARM_UP = timedelta(hours=2)
+"""A city at real time is to be seen at once, whatever the time of day; hardly a trip of it takes an hour."""
 ROWS_PER_BATCH = 2000
 """Rows of a batch where an archive is played as fast as it goes."""
 
@@ -88,6 +91,7 @@ def _simulated(
             truth_folder=city.truth_folder,
             scripted=scripted_of(network, feed),
             state_folder=folder / feed.name,
+            warm_up=WARM_UP if feed.speed == 1.0 and not feed.start else None,
         )
         batches = simulated.batches(from_ms)
         first = next(batches)  # runs the day up to now, while the broker starts

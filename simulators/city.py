@@ -19,7 +19,7 @@ from citybrain.network import Network
 from citybrain.records import Passages, Readings
 from citybrain.settings import SimulatedFeed
 from simulators.calendar import Day, day_of, on
-from simulators.day import DayRun
+from simulators.day import SAVE_EVERY_S, DayRun
 from simulators.demand import demand_of
 from simulators.faults import faults_of_week
 from simulators.incidents import Scripted, busy_main_road, incidents_of
@@ -53,6 +53,10 @@ class SimulatedCity:
         Incidents that happen besides the drawn ones.
     state_folder
         Where the state is saved every hour, so that a restart need not run the day from its start; None saves none.
+    warm_up
+        The first day is begun at most an hour and this long before what is asked for, with empty roads, so that a city
+        that is started in the evening need not run its whole day first. None runs it from its start: only then is a
+        day the same however late one begins.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class SimulatedCity:
         truth_folder: Path | None = None,
         scripted: tuple[Scripted, ...] = (),
         state_folder: Path | None = None,
+        warm_up: timedelta | None = None,
     ) -> None:
         seconds = feed.interval.total_seconds()
         if seconds < 2 or seconds % 1 or 3600 % seconds:
@@ -86,6 +91,7 @@ class SimulatedCity:
         self.demand = demand_of(self.roads, self.zones, self._routes(), feed.trips)
         self._truth = TruthFiles(truth_folder) if truth_folder else None
         self._state_folder = state_folder
+        self._warm_up = warm_up
 
     def batches(self, from_ms: int) -> Generator[Readings | Passages, None, None]:
         """Yield the readings of the whole network, one batch an interval, and passages where there are cameras.
@@ -98,7 +104,7 @@ class SimulatedCity:
             truth of the hour that has begun written.
         """
         day = day_of(from_ms, self.timezone)
-        run = self.run_of(day)
+        run = self.run_of(day, self._begin_s(day, from_ms))
         run.resume(from_ms)
         while True:
             try:
@@ -122,8 +128,15 @@ class SimulatedCity:
         segment = busy_main_road(self.network, self.roads, self.demand.morning_vps)
         return Scripted(segment, at, duration.total_seconds())
 
-    def run_of(self, day: Day) -> DayRun:
-        """Return a day of the city, not yet begun."""
+    def _begin_s(self, day: Day, from_ms: int) -> int:
+        """Return the whole hour, in seconds of the day, at which a day is begun that is first needed at ``from_ms``."""
+        if self._warm_up is None:
+            return 0
+        needed_s = (from_ms - day.fill_ms) // 1000 - self._warm_up.total_seconds()
+        return max(0, int(needed_s) // SAVE_EVERY_S * SAVE_EVERY_S)
+
+    def run_of(self, day: Day, begin_s: int = 0) -> DayRun:
+        """Return a day of the city, not yet begun; with ``begin_s`` it begins late."""
         seed, ordinal = self.feed.seed, day.date.toordinal()
         trips = self.demand.of_day(day, np.random.default_rng([seed, _TRIPS, ordinal]))
         incidents = incidents_of(
@@ -156,15 +169,25 @@ class SimulatedCity:
             faults=faults,
             noise=(seed, _NOISE, ordinal),
             truth=self._truth,
-            saved=self._saved(day.date),
+            saved=self._saved(day.date, begin_s),
+            begin_s=begin_s,
         )
 
     def _routes(self) -> Routes:
         return Routes(self.roads, self.zones.sinks, np.random.default_rng(self._taste_seed))
 
-    def _saved(self, day: date) -> SavedStates | None:
+    def _saved(self, day: date, begin_s: int) -> SavedStates | None:
         if self._state_folder is None:
             return None
         feed = self.feed
-        fits = (__version__, self.network.version, feed.seed, feed.trips, feed.incidents_per_day, day, self.scripted)
+        fits = (
+            __version__,
+            self.network.version,
+            feed.seed,
+            feed.trips,
+            feed.incidents_per_day,
+            day,
+            self.scripted,
+            begin_s,
+        )
         return SavedStates(self._state_folder, repr(fits))

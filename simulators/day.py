@@ -30,7 +30,7 @@ _PARTS = ("engine", "routes", "loops")
 
 
 class DayRun:
-    """A day that is run second by second; its seconds count from the fill."""
+    """A day that is run second by second; its seconds count from the fill, and it may begin late with empty roads."""
 
     def __init__(
         self,
@@ -47,13 +47,14 @@ class DayRun:
         noise: tuple[int, ...],
         truth: TruthFiles | None,
         saved: SavedStates | None,
+        begin_s: int = 0,
     ) -> None:
         self.network = network
         self.feed = feed
         self.day = day
         self.incidents = incidents
         self.faults = faults
-        self.engine = Engine(roads, trips)
+        self.engine = Engine(roads, trips.since(begin_s) if begin_s else trips, start_s=begin_s)
         self.routes = routes
         self.loops = loops
         self.cameras = Cameras(network, roads, self.engine, seed=feed.seed, day=day.date)

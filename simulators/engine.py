@@ -61,6 +61,11 @@ class Trips:
         """Return the number of trips."""
         return len(self.depart_s)
 
+    def since(self, second: float) -> Trips:
+        """Return those that depart at or after a second."""
+        later = self.depart_s >= second
+        return Trips(self.depart_s[later], self.origin[later], self.zone[later])
+
 
 class Engine:
     """Links, and after them one origin queue a node, as rows of the same arrays.
@@ -71,7 +76,7 @@ class Engine:
     Attributes
     ----------
     now_s
-        Seconds since the start.
+        Seconds of the day; it begins with empty roads at ``start_s``.
     entered, left
         Cumulative counts at both ends, shape (links + nodes,); an origin queue has all its trips as entered.
     delay_s
@@ -80,12 +85,12 @@ class Engine:
         Number of trips that ended.
     """
 
-    def __init__(self, roads: Roads, trips: Trips) -> None:
+    def __init__(self, roads: Roads, trips: Trips, *, start_s: float = 0.0) -> None:
         links, nodes = len(roads), roads.nodes
         self.roads = roads
         self.trips = trips
         self.links = links
-        self.now_s = 0.0
+        self.now_s = start_s
         self.arrived = 0
         counts = np.bincount(trips.origin, minlength=nodes)
         away = np.bincount(roads.from_node, weights=roads.capacity_vps, minlength=nodes)

@@ -87,6 +87,24 @@ def test_a_run_resumed_from_its_saved_state_sees_the_same_bytes(tmp_path: Path) 
     assert encoded(between(again, at("05:40"), at("05:40"), at("05:45"))) == encoded(first)
 
 
+def test_a_city_that_is_begun_late_soon_carries_the_traffic_of_that_hour() -> None:
+    def counted(simulated: SimulatedCity) -> float:
+        quarter = between(simulated, at("11:45"), at("11:45"), at("12:00"))
+        return sum(float(batch.count_veh.sum()) for batch in quarter if isinstance(batch, Readings))
+
+    whole, late = counted(city()), counted(city(warm_up=timedelta(hours=1)))
+    assert whole > 1000
+    assert late == pytest.approx(whole, rel=0.03)
+
+
+def test_a_city_that_is_begun_late_has_the_batches_of_its_next_day_as_always() -> None:
+    days = [
+        encoded(between(simulated, at("02:00"), at("04:10", "2026-11-17"), at("04:20", "2026-11-17")))
+        for simulated in (city(), city(warm_up=timedelta(hours=1)))
+    ]
+    assert days[0] == days[1]
+
+
 def test_a_state_of_another_seed_or_a_broken_file_is_left_alone(tmp_path: Path) -> None:
     between(city(state_folder=tmp_path), at("04:35"), at("04:35"), at("04:36"))
     other = city(feed=replace(FEED, seed=2), state_folder=tmp_path).run_of(day_of(at("04:40"), LISBON))
