@@ -1,90 +1,42 @@
-"""The city's index ahead: the newest forecasts and states of the segments in, the index for the next hour out.
+"""The city's index ahead: its newest value and the typical week in, the index for the next hour out.
 
-The index is recomputed from sums, as everywhere: each segment's vehicle-kilometres of now at its forecast speed. How
-far it may be wrong grows with the horizon to what days differ by; both are this screen's, no stage decides by them.
+As for a segment (``models.forecast``): what is typical then, plus the deviation of now, which fades. Summing the
+segments' forecasts up was tried and dropped: vehicle-hours go with the inverse of the speed, so that mean speeds tell
+too few of them, and the index fell at once by half in a peak. This is the screen's; no stage decides by it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from citybrain.indices import delay_time_proportion, traffic_performance_index
-from citybrain.records import HORIZONS_MIN, Forecasts, SegmentStates
+from citybrain.records import HORIZONS_MIN
 from dashboard.context import Context
 from dashboard.live.vitals import CITY
 from dashboard.queries import BAND_SD
 
-FloatArray = npt.NDArray[np.float64]
-
 MINUTE_MS = 60_000
 OLDEST_MS = 15 * MINUTE_MS
 FADE_MIN = 90.0
-"""A deviation from the typical day is forgotten with this time constant, as in the forecast itself."""
+"""A deviation from the typical day is forgotten with this time constant, as in the segments' forecast."""
 COLUMNS = ["time_ms", "tpi", "low", "high"]
-
-
-class Sums(NamedTuple):
-    """Vehicle-hours at the forecast speeds, shape (13,), of now first; the same at free flow."""
-
-    vht_veh_h: FloatArray
-    free_veh_h: float
 
 
 def city_outlook(context: Context, now_ms: int, *, run: str = "") -> pd.DataFrame:
     """Return the index now and at each horizon: ``time_ms``, ``tpi``, ``low``, ``high`` (80 %); no rows if unknown."""
-    states = {pane.partition: pane for pane in context.store.latest_states(run=run)}
-    newest = [each for each in context.store.latest_forecasts(run=run) if _is_current(each, states, now_ms)]
-    if not newest:
+    newest = context.store.latest_areas(run=run)
+    if newest is None or context.typical is None or now_ms - newest.pane_start_ms > OLDEST_MS:
         return pd.DataFrame(columns=COLUMNS, dtype=float)
-    parts = [partition_sums(states[each.partition], each) for each in newest]
-    total = Sums(np.sum([part.vht_veh_h for part in parts], axis=0), sum(part.free_veh_h for part in parts))
-    tpi = index_of(total)
-    times = now_ms + MINUTE_MS * np.array([0, *HORIZONS_MIN])
-    spread = np.array([_spread(context, int(at), (int(at) - now_ms) / MINUTE_MS) for at in times])
+    now = float(newest.tpi[newest.area == CITY][0])
+    ahead_min = np.array([0, *HORIZONS_MIN], dtype=float)
+    times = now_ms + (MINUTE_MS * ahead_min).astype(np.int64)
+    usual = np.array([context.typical.area_at("tpi", CITY, int(at), context.city.timezone) for at in times])
+    keep = np.exp(-ahead_min / FADE_MIN)
+    tpi = np.clip(usual[:, 0] + (now - usual[0, 0]) * keep, 0, 10)
+    # Days differ by so much; of that, what is still remembered of now is known.
+    spread = BAND_SD * np.nan_to_num(usual[:, 1]) * np.sqrt(1 - keep**2)
     low, high = np.clip(tpi - spread, 0, 10), np.clip(tpi + spread, 0, 10)
     frame = pd.DataFrame({"time_ms": times, "tpi": tpi, "low": low, "high": high})
-    return frame[np.isfinite(tpi)]
-
-
-def partition_sums(states: SegmentStates, forecasts: Forecasts) -> Sums:
-    """Return one partition's vehicle-hours now and at each horizon, over segments known at all of them."""
-    row = np.full(int(max(states.segment.max(initial=0), forecasts.segment.max(initial=0))) + 1, -1)
-    row[states.segment] = np.arange(len(states.segment))
-    at = row[forecasts.segment]
-    ahead = forecasts.mean_kmh.astype(float)
-    known = (at >= 0) & (ahead > 0).all(axis=1) & (states.vht_veh_h[at] > 0)
-    at, ahead = at[known], ahead[known]
-    later = (states.vkt_veh_km[at][:, None] / ahead).sum(axis=0)
-    return Sums(np.concatenate([[states.vht_veh_h[at].sum()], later]), float(states.vht_free_flow_veh_h[at].sum()))
-
-
-def index_of(sums: Sums) -> FloatArray:
-    """Return the traffic performance index of vehicle-hours; NaN where nothing drives.
-
-    Examples
-    --------
-    >>> index_of(Sums(np.array([10.0, 20.0]), 10.0))
-    array([0., 4.])
-    """
-    if not sums.free_veh_h > 0:
-        return np.full(len(sums.vht_veh_h), np.nan)
-    return traffic_performance_index(delay_time_proportion(np.maximum(1.0, sums.vht_veh_h / sums.free_veh_h)))
-
-
-def _is_current(forecasts: Forecasts, states: dict[int, Any], now_ms: int) -> bool:
-    made_ms = forecasts.pane_start_ms + forecasts.pane_ms
-    return forecasts.partition in states and now_ms - made_ms <= OLDEST_MS
-
-
-def _spread(context: Context, instant_ms: int, ahead_min: float) -> float:
-    """Return how far the index may be off, 80 %: what days differ by, less what is still remembered of now."""
-    if context.typical is None:
-        return 0.0
-    sd = context.typical.area_at("tpi", CITY, instant_ms, context.city.timezone)[1]
-    keep = math.exp(-ahead_min / FADE_MIN)
-    return BAND_SD * sd * math.sqrt(1 - keep**2) if math.isfinite(sd) else 0.0
+    return frame if math.isfinite(now) and np.isfinite(tpi).all() else frame.iloc[:0]
