@@ -127,7 +127,8 @@ def test_the_outlook_starts_where_the_city_is_and_widens(served: Served) -> None
     assert width[0] == 0
     assert width[-1] > width[1] > 0
     # What deviates from the typical day fades: nothing drops at once.
-    assert ahead["tpi"].iloc[1] == pytest.approx(ahead["tpi"].iloc[0], abs=0.5)
+    moved = (ahead["tpi"] - ahead["tpi"].iloc[0]).abs()
+    assert moved.iloc[1] < 0.2 * moved.iloc[-1]
 
 
 def test_there_is_no_outlook_from_old_indices_or_an_unknown_run(served: Served) -> None:
