@@ -24,6 +24,9 @@ EXPECTED_KM = 2.0
 """Expected congestion alarms from two segments of together so many times ``alert_min_km``, and ..."""
 EXPECTED_SURER = 0.1
 """... if the mean probability is above the threshold by so much."""
+INCIDENT_CLEAR = 2.0
+"""An incident must be gone so many times ``close_after``: while lanes are closed its queue goes when drivers choose
+another way, and comes back with them."""
 GAP_PANES = 2
 """A case that has not opened yet is forgotten after so many panes without a signal."""
 CRITICAL_KM, MAJOR_KM = 1.0, 2.0
@@ -96,7 +99,7 @@ class Casebook:
         self, cases: list[Case], signals: Iterable[Signal], pane_start_ms: int, pane_ms: int
     ) -> tuple[list[Case], list[AlertEvent]]:
         """Return the cases after a pane, and what is told of them; panes come in order, signals of all partitions."""
-        now, coming = _split(signals)
+        now, coming = _split(self._heads(signals))
         pane = _Pane(self, list(cases), pane_start_ms, pane_ms, [])
         congested = {signal.segment for signal in now}
         for group in self.groups(now):
@@ -105,6 +108,19 @@ class Casebook:
             pane.take_expected(group, congested)
         pane.settle(congested)
         return pane.cases, pane.events
+
+    def _heads(self, signals: Iterable[Signal]) -> list[Signal]:
+        """Return the signals with only heads of queues as incidents.
+
+        The stage that finds incidents sees one partition. Where the road downstream is jammed in another one, as usual
+        or not, the cause is there.
+        """
+        given = list(signals)
+        jammed = {s.segment for s in given if s.kind != "congestion_expected" and not s.event}
+        return [
+            _queueing(s) if s.kind == "incident" and not s.event and jammed & set(self._leads_into[s.segment]) else s
+            for s in given
+        ]
 
     def groups(self, signals: Sequence[Signal]) -> list[Group]:
         """Return the signals as groups of connected segments, in order of their lowest segment."""
@@ -196,6 +212,10 @@ class Casebook:
             follows=case.follows,
         )
 
+    def keep_ms(self, kind: AlertKind) -> int:
+        """Return for how long an open case waits for its next signal, ms."""
+        return int(self._thresholds.close_after.total_seconds() * 1000 * (INCIDENT_CLEAR if kind == "incident" else 1))
+
     @property
     def thresholds(self) -> Thresholds:
         """What counts, and for how long."""
@@ -283,7 +303,7 @@ class _Pane:
     def _renew(self, case: Case, group: Group) -> None:
         renewed_twice = case.last_ms == self.end_ms
         signals = {signal.segment: signal for signal in group.signals}
-        keep_ms = int(self.book.thresholds.close_after.total_seconds() * 1000)
+        keep_ms = self.book.keep_ms(case.kind)
         case.seen = {s: at for s, at in case.seen.items() if at > self.end_ms - keep_ms - self.pane_ms}
         case.seen |= dict.fromkeys(signals, self.end_ms)
         case.segments = (*case.segments, *signals) if renewed_twice else tuple(signals)
@@ -316,7 +336,7 @@ class _Pane:
         if case.sequence == 0:
             if gone_ms >= GAP_PANES * self.pane_ms:
                 self.cases.remove(case)
-        elif gone_ms >= self.book.thresholds.close_after.total_seconds() * 1000:
+        elif gone_ms >= self.book.keep_ms(case.kind):
             self._end(case, "passed" if case.kind == "congestion_expected" else "cleared")
 
     def _came_true(self, case: Case) -> None:
@@ -345,6 +365,12 @@ def _split(signals: Iterable[Signal]) -> tuple[list[Signal], list[Signal]]:
             before = now.get(signal.segment)
             now[signal.segment] = signal if before is None else _stronger(before, signal)
     return list(now.values()), [signal for segment, signal in coming.items() if segment not in now]
+
+
+def _queueing(signal: Signal) -> Signal:
+    """What looked like an incident, as the queue of something further on."""
+    said = dict.fromkeys(("queue_downstream", *(code for code in signal.reason if code != "free_downstream")))
+    return msgspec.structs.replace(signal, kind="congestion", probability=1.0, reason=tuple(said))
 
 
 def _stronger(a: Signal, b: Signal) -> Signal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from citybrain.messages import AlertEvent, Signal, SignalKind
 from citybrain.settings import Thresholds
 from models.cases import Case, Casebook
@@ -245,3 +247,33 @@ def test_the_same_signals_give_the_same_ids() -> None:
         minutes.pass_by([], 6)
         runs.append(minutes.events)
     assert runs[0] == runs[1]
+
+
+def test_an_incident_waits_longer_for_its_queue_to_come_back() -> None:
+    minutes = Minutes()
+    jam = slow(5, kind="incident", p=0.9)
+    minutes.pass_by(jam, 4)
+    minutes.pass_by([], 8)
+    minutes.pass_by(jam, 4)
+    assert [event.type for event in minutes.events].count("alert.opened") == 1
+    minutes.pass_by([], 9)
+    [resolved] = minutes.pass_by([])
+    assert (resolved.type, resolved.resolved_ms) == ("alert.resolved", 16 * MINUTE_MS)
+
+
+def test_a_queue_from_a_jam_further_on_is_no_incident_of_its_own() -> None:
+    for jam_is_usual in (False, True):
+        [jam] = slow(5, kind="incident", p=0.9)
+        jam = msgspec.structs.replace(jam, reason=("free_downstream", "below_typical"))
+        minutes = Minutes()
+        minutes.pass_by([jam, *slow(6, usual=jam_is_usual)], 4)
+        [opened] = [event for event in minutes.events if event.type == "alert.opened"]
+        assert opened.kind == "congestion"
+        assert set(opened.reason) == {"queue_downstream", "below_typical"}
+
+
+def test_a_reported_incident_is_one_even_before_a_jam_further_on() -> None:
+    reported = Signal(segment=5, kind="incident", probability=1.0, event="e1")
+    minutes = Minutes()
+    minutes.pass_by([reported, *slow(6)], 1)
+    assert [event.kind for event in minutes.events] == ["incident"]
