@@ -67,8 +67,9 @@ def i405() -> Days:
     observed = frame.groupby("VDS")["pct_observed"].transform("max") > 0
     table = frame[observed].pivot(index="ts", columns="VDS", values="speed_mph") * KMH_PER_MPH
     days = []
-    for day, rows in table.groupby(table.index.date):
-        stamps = pd.date_range(pd.Timestamp(day), periods=PANES, freq="5min")
+    midnight = pd.DatetimeIndex(table.index).normalize()
+    for day in midnight.unique():
+        rows, stamps = table[midnight == day], pd.date_range(day, periods=PANES, freq="5min")
         days.append(rows.reindex(stamps).to_numpy(dtype=np.float64))
     return Days("I-405", days, tuple(range(10)), tuple(range(10)), tuple(range(10, 15)))
 

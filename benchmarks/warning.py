@@ -9,6 +9,7 @@ A warning is a run of panes above the threshold; it is right if the segment is c
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
@@ -94,7 +95,8 @@ def watch(case: Case) -> Seen:
         )
         made = np.stack([features(outlook, h) for h in range(len(HORIZONS))], axis=1)
         rows.append((made, probabilities(outlook), road.fast.copy()))
-    return Seen(*(np.stack(column) for column in zip(*rows, strict=True)), case.pane_ms / 60_000)
+    made_all, said, fast = (np.stack(column) for column in zip(*rows, strict=True))
+    return Seen(made_all, said, fast, case.pane_ms / 60_000)
 
 
 def los_loop(typical: tuple[int, ...], judged: int) -> Case:
@@ -116,8 +118,13 @@ def pems_i5(typical: tuple[int, ...], judged: int) -> Case:
     return _case(days[judged], flows[judged], capacity, chain, [days[i] for i in typical])
 
 
-FITTED = (lambda: pems_i5((1,), 0), lambda: pems_i5((0,), 1), lambda: los_loop((0,), 1), lambda: los_loop((0, 1), 4))
-JUDGED = {"I-5": lambda: pems_i5((0, 1), 2), "Los-loop": lambda: los_loop((0, 1, 4), 5)}
+FITTED: tuple[Callable[[], Case], ...] = (
+    lambda: pems_i5((1,), 0),
+    lambda: pems_i5((0,), 1),
+    lambda: los_loop((0,), 1),
+    lambda: los_loop((0, 1), 4),
+)
+JUDGED: dict[str, Callable[[], Case]] = {"I-5": lambda: pems_i5((0, 1), 2), "Los-loop": lambda: los_loop((0, 1, 4), 5)}
 
 
 def simulated() -> Case:
@@ -215,10 +222,10 @@ def _warnings(seen: Seen) -> tuple[int, int, list[float], int]:
 
 def _starts(held: Mask, lull: int) -> list[int]:
     """Where runs start that come at least ``lull`` panes after the one before."""
-    found, last = [], -lull - 1
-    for at in np.flatnonzero(held):
+    found, last = list[int](), -lull - 1
+    for at in np.flatnonzero(held).tolist():
         if at - last > lull:
-            found.append(int(at))
+            found.append(at)
         last = at
     return found
 
