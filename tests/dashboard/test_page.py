@@ -128,6 +128,7 @@ def test_the_outlook_starts_where_the_city_is_and_widens(served: Served) -> None
     assert width[-1] > width[1] > 0
     # What deviates from the typical day fades: nothing drops at once.
     moved = (ahead["tpi"] - ahead["tpi"].iloc[0]).abs()
+    print(ahead, [served.context.typical.area_at("tpi",0,int(t),served.context.city.timezone) for t in ahead["time_ms"]])
     assert moved.iloc[1] < 0.2 * moved.iloc[-1]
 
 
