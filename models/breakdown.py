@@ -179,7 +179,9 @@ def judge(memory: RoadMemory, pane: Pane, downstream: Small) -> Found:
     probability = _incident_probability(memory, pane, downstream)
     # A queue that goes on downstream has its cause there.
     head = ~(downstream < FREE)
-    looks_so = (congested | breakdown) & ~as_usual & head & (probability >= LIKELY)
+    # Where days differ so much that it is not free on most of them, a bad day looks like an incident.
+    free_then = ~(pane.usual - np.float32(USUAL_SD) * np.nan_to_num(pane.usual_sd) < FREE)
+    looks_so = (congested | breakdown) & ~as_usual & head & free_then & (probability >= LIKELY)
     memory.incident_run = np.where(looks_so, memory.incident_run + 1, np.float32(0)).astype(np.float32)
     return Found(congested, breakdown, memory.incident_run >= SUSTAIN, as_usual, probability)
 

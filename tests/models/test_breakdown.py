@@ -84,6 +84,16 @@ def test_a_breakdown_with_free_road_ahead_and_less_flow_is_an_incident() -> None
     assert found[-1].incident_probability[2] > 0.8
 
 
+def test_where_the_road_is_not_free_on_most_days_a_bad_day_is_no_incident() -> None:
+    panes = [FREE] * 30 + [(0.95, 0.9, 0.05, 0.95, 0.95)] * 6
+    flows = [1500.0] * 30 + [700.0] * 6
+    _, varying = _watch(panes, sd=0.25, flows=flows)
+    assert _first(varying, "incident", 2) == -1
+    assert not varying[-1].as_usual[2]
+    _, unknown = _watch(panes, usual=np.nan, sd=np.nan, flows=flows)
+    assert _first(unknown, "incident", 2) > 0
+
+
 def test_the_tail_of_a_queue_is_no_incident() -> None:
     panes = [FREE] * 30 + [(0.95, 0.15, 0.15, 0.95, 0.95)] * 6
     _, found = _watch(panes, flows=[1500.0] * 30 + [700.0] * 6)
