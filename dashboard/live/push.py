@@ -179,10 +179,11 @@ class Live:
         """Return how much the screen can be trusted now."""
         now = self._clock.now_ms()
         trust = self.city.trust(now)
+        stale = trust.stale and not self.run  # a replay that has been played does not grow old
         return Status(
             broker=self._broker(), feeds=trust.feeds, data_age_s=known(trust.age_s, 1),
-            data_time_ms=trust.data_ms or None, wall_ms=now, stale=trust.stale,
-            since_ms=(trust.data_ms or None) if trust.stale else None, simulated_now_ms=trust.city_ms,
+            data_time_ms=trust.data_ms or None, wall_ms=now, stale=stale,
+            since_ms=(trust.data_ms or None) if stale else None, simulated_now_ms=trust.city_ms,
             speed=self.demo.speed,
         )  # fmt: skip
 

@@ -39,8 +39,8 @@ UNITS = {
 IN_PERCENT = ("delay_veh_h_per_h", "vehicles")
 """Items whose change against typical is shown in %."""
 LEAST_CHANGE = {"tpi": 0.5, "speed_kmh": 2.0, "congested_km": 2.0}
-"""A smaller difference to typical is never abnormal; of those in % it is `LEAST_CHANGE_SHARE`."""
-LEAST_CHANGE_SHARE = 0.05
+LEAST_CHANGE_SHARE = 0.1
+"""A difference to typical that is smaller than `LEAST_CHANGE` or than this share of it is never abnormal."""
 DIGITS = {"tpi": 2, "delay_veh_h_per_h": 0, "speed_kmh": 1, "vehicles": 0, "congested_km": 1}
 
 
@@ -56,14 +56,13 @@ class Vital(msgspec.Struct, frozen=True, kw_only=True):
     typical, sd
         Usual for this weekday and minute, and its standard deviation between days.
     change, change_unit
-        Difference to typical in the item's own unit, or in ``%``; of ``congested_km`` the change over 30 min, in
-        ``km/30min``.
+        Difference to typical in the item's own unit, or in ``%``.
     abnormal
         1 worse than usual, -1 better, 0 as usual or nothing to compare with.
     spark
         The newest 60 panes, oldest first.
     detail
-        Numbers that belong to it.
+        Numbers that belong to it; of ``congested_km`` also ``change_30min``, the change over 30 min, km.
     """
 
     key: str
@@ -211,7 +210,7 @@ def vitals(
         else [_index(metric, history, pane, typical, timezone, congested_km) for metric in AREA_METRICS]
     )
     items = items or [Vital(key=metric, unit=UNITS[metric], value=None) for metric in AREA_METRICS]
-    oldest = None if desk.oldest_ms is None else max(0.0, round((now_ms - desk.oldest_ms) / 60_000))
+    oldest = None if desk.oldest_ms is None else max(0.0, float((now_ms - desk.oldest_ms) // 60_000))
     alerts = Vital(
         key="alerts", unit=UNITS["alerts"], value=float(desk.count), abnormal=int(desk.critical > 0),
         spark=history.spark("alerts"), detail={"oldest_min": oldest, "critical": float(desk.critical)},
@@ -243,7 +242,7 @@ def judged(metric: str, value: float, mean: float, sd: float) -> int:
     (1, -1, 0)
     """
     difference = value - mean
-    least = LEAST_CHANGE.get(metric, LEAST_CHANGE_SHARE * abs(mean))
+    least = max(LEAST_CHANGE.get(metric, 0.0), LEAST_CHANGE_SHARE * abs(mean))
     if not abs(difference) > max(least, ABNORMAL_SD * sd):
         return 0
     worse = difference < 0 if metric == "speed_kmh" else difference > 0
@@ -269,7 +268,8 @@ def _index(
     if metric == "congested_km":
         value = value if congested_km is None else congested_km
         before = history.before(metric, CHANGE_MS)
-        change, unit = (math.nan if before is None else value - before), "km/30min"
+        change = value - mean
+        detail["change_30min"] = None if before is None else known(value - before, 1)
         detail["length_km"] = known(pane.length_km, 1)
     digits = DIGITS[metric]
     return Vital(

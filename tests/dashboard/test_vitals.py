@@ -68,11 +68,27 @@ def test_without_a_typical_week_nothing_is_compared() -> None:
     assert (tpi.typical, tpi.change, tpi.abnormal) == (None, None, 0)
 
 
-def test_congested_kilometres_are_those_of_the_map_and_change_over_half_an_hour() -> None:
+def test_congested_kilometres_are_those_of_the_map_with_their_change_over_half_an_hour() -> None:
     kept = history(*[40.0] * 31)
     km = items(kept, congested_km=3.5)["congested_km"]
-    assert (km.value, km.change, km.change_unit, km.detail["length_km"]) == (3.5, 1.5, "km/30min", 6.0)
-    assert items(history(40.0))["congested_km"].change is None
+    assert (km.value, km.change, km.detail["change_30min"], km.detail["length_km"]) == (3.5, None, 1.5, 6.0)
+    assert items(history(40.0))["congested_km"].detail["change_30min"] is None
+
+
+def test_congested_kilometres_are_compared_with_what_is_typical() -> None:
+    km = items(history(*[40.0] * 31), usual(congested_km=10.0), congested_km=13.5)["congested_km"]
+    assert (km.typical, km.change, km.change_unit, km.abnormal) == (10.0, 3.5, "km", 1)
+
+
+def test_a_difference_of_less_than_a_tenth_is_never_abnormal() -> None:
+    week = usual(speed_kmh=43.0, vehicles=50.0)
+    week.area_sd[:] /= 100
+    assert items(history(40.0), week)["speed_kmh"].abnormal == 0
+
+
+def test_an_alert_is_as_old_in_the_strip_as_in_the_list() -> None:
+    desk = desk_of([("open", "minor", TUESDAY_8H - 5 * MIN - 59_000)])
+    assert items(history(40.0), desk=desk)["alerts"].detail["oldest_min"] == 5
 
 
 def test_sparks_hold_sixty_panes_and_a_newer_version_replaces() -> None:

@@ -11,17 +11,40 @@ const HELD_CHECK_MS = 500;
 const sorted = (alerts) =>
   [...alerts].sort((a, b) => ORDER[a.state] - ORDER[b.state] || b.detected_ms - a.detected_ms);
 
+const ARROW = "\u2192";
+const HELD_QUEUE_MS = 600_000;
+const LEAST_QUEUE_MS = 180_000;
+const LEAST_QUEUE_KM = 0.15;
+
+/** The road's name; of one without, the road that it leads to. */
+export function plainRoad(item) {
+  const road = item.road || (item.district ? t("map.unnamed_in", { area: item.district }) : t("map.unnamed"));
+  return road.startsWith(`${ARROW} `) ? t("map.link_to", { road: road.slice(2) }) : road;
+}
+
+/** Between which crossing roads, in words where only one is known. */
+export function placeName(item) {
+  const place = item.place ?? "";
+  if (place.startsWith(`${ARROW} `)) return t("place.to", { road: place.slice(2) });
+  if (place.endsWith(` ${ARROW}`)) return t("place.from", { road: place.slice(0, -2) });
+  return place;
+}
+
+/** A probability as a share; nobody knows anything for certain. */
+export const chance = (p) => (p >= 0.995 ? `> ${number(99)} %` : `${number(100 * p)} %`);
+
 /** Road with its direction, or a word for a road without a name. */
 export function roadName(item) {
-  const road = item.road || t("map.unnamed");
+  const road = plainRoad(item);
   return item.direction ? `${road} ${t(`direction.${item.direction}`)}` : road;
 }
 
 /** The same for a narrow place: the name may be cut, the direction never is. */
-export const shortName = () => h("span", { class: "short" }, h("span"), h("small"));
+export const shortName = () => h("span", { class: "short" }, h("span"), h("small"), h("em"));
 
-export function fillShortName(el, item) {
-  setText(el.children[0], item.road || t("map.unnamed"));
+export function fillShortName(el, item, place = "") {
+  setText(el.children[2], place);
+  setText(el.children[0], plainRoad(item));
   setText(el.children[1], item.direction ? t(`direction.short.${item.direction}`) : "");
 }
 
@@ -32,7 +55,7 @@ export function alertTitle(alert) {
 
 export const reasons = (item) => (item.reason ?? []).filter((code) => has(`reason.${code}`)).map((code) => t(`reason.${code}`));
 
-function facts(alert) {
+function facts(alert, trend) {
   const parts = [];
   if (alert.kind === "congestion_expected" && alert.horizon_min) parts.push(t("alert.in_min", { min: alert.horizon_min }));
   if (typeof alert.speed_kmh === "number") {
@@ -40,16 +63,15 @@ function facts(alert) {
     const known = typeof alert.expected_kmh === "number";
     parts.push(known ? t("alert.speed", { speed, expected: number(alert.expected_kmh) }) : t("alert.speed_only", { speed }));
   }
-  if (alert.queue_km >= 0.05) parts.push(t("alert.queue", { km: number(alert.queue_km, 1) }));
+  if (alert.queue_km >= 0.05) parts.push(t(`alert.queue${trend}`, { km: number(alert.queue_km, 1) }));
+  if (alert.delay_veh_h >= 0.5) parts.push(t("alert.delay", { delay: number(alert.delay_veh_h) }));
   return parts.join(t("list.separator"));
 }
 
-function context(alert) {
-  const parts = [alert.place || alert.district].filter(Boolean);
-  if (alert.delay_veh_h >= 0.5) parts.push(t("alert.delay", { delay: number(alert.delay_veh_h) }));
-  parts.push(t("alert.confidence", { p: number(alert.probability, 2) }));
-  return [...parts, ...reasons(alert).slice(0, 2)].join(t("list.separator"));
-}
+const where = (alert) => [placeName(alert), alert.district].filter(Boolean).join(t("list.separator"));
+
+const why = (alert) =>
+  [...reasons(alert).slice(0, 2), t("alert.confidence", { p: chance(alert.probability) })].join(t("list.separator"));
 
 export class Alerts {
   /** `on.pick(alert)`, `on.near(id)`, `on.fresh(alerts)` for ones never seen, `on.shown(alerts)`. */
@@ -64,17 +86,38 @@ export class Alerts {
     this.body.append(this.held, this.list, this.empty);
     this.alerts = null;
     this.seen = null;
+    this.queues = new Map(); // alert id -> [{ ms, km }] of the last ten minutes, oldest first
     this.pending = new Map(); // alert id -> text of what happened to the last acknowledgement
     setInterval(() => this.held.hidden || this.settle(false), HELD_CHECK_MS);
   }
 
   take(message, nowMs) {
     this.alerts = message.alerts;
+    this.measureQueues();
     const fresh = this.seen ? this.alerts.filter((alert) => alert.state === "open" && !this.seen.has(alert.alert_id)) : [];
     this.seen = new Set([...(this.seen ?? []), ...this.alerts.map((alert) => alert.alert_id)]);
     if (fresh.length) this.on.fresh(fresh);
     this.draw(nowMs);
     this.on.shown(this.alerts);
+  }
+
+  /** Remember the queues, to tell what they do. */
+  measureQueues() {
+    const before = this.queues;
+    this.queues = new Map();
+    for (const { alert_id: id, updated_ms: ms, queue_km: km } of this.alerts) {
+      const kept = (before.get(id) ?? []).filter((each) => ms - each.ms <= HELD_QUEUE_MS && each.ms < ms);
+      this.queues.set(id, [...kept, { ms, km }]);
+    }
+  }
+
+  /** The ending of the queue's text: grows, shrinks, steady, or nothing before some minutes are known. */
+  trend(alert) {
+    const kept = this.queues.get(alert.alert_id) ?? [];
+    const [first, last] = [kept[0], kept.at(-1)];
+    if (!first || last.ms - first.ms < LEAST_QUEUE_MS) return "";
+    const change = last.km - first.km;
+    return Math.abs(change) < LEAST_QUEUE_KM ? "_steady" : change > 0 ? "_grows" : "_shrinks";
   }
 
   /** Draw, in a new order only while nobody reads the list. */
@@ -114,7 +157,7 @@ export class Alerts {
       "li",
       { class: "card", on: { pointerenter: () => this.on.near(el.alert.alert_id), pointerleave: () => this.on.near(null) } },
       h("span", { class: "icon" }),
-      h("div", { class: "text" }, h("div", { class: "line" }, title, h("time")), h("p", { class: "facts" }), h("p", { class: "context" }), h("div", { class: "actions" }, acknowledge, h("span", { class: "said", role: "status" }))),
+      h("div", { class: "text" }, h("div", { class: "line" }, title, h("time")), h("p", { class: "where" }), h("p", { class: "facts" }), h("p", { class: "why" }), h("div", { class: "actions" }, acknowledge, h("span", { class: "said", role: "status" }))),
     );
     return el;
   }
@@ -132,20 +175,26 @@ export class Alerts {
     setText(title, alertTitle(alert));
     setAttribute(title, "title", `${alertTitle(alert)}\n${t("alert.show")}`);
     this.fillTimes(el, alert);
-    setText(el.querySelector(".facts"), alert.state === "resolved" ? this.outcome(alert) : facts(alert));
-    setText(el.querySelector(".context"), alert.state === "resolved" ? "" : context(alert));
-    setAttribute(el.querySelector(".context"), "title", [context(alert), alert.district].join(t("list.separator")));
+    const over = alert.state === "resolved";
+    this.fillLine(el, ".where", over ? "" : where(alert));
+    this.fillLine(el, ".facts", over ? this.outcome(alert) : facts(alert, this.trend(alert)));
+    this.fillLine(el, ".why", over ? "" : why(alert), [...reasons(alert), t("alert.confidence_hint")].join("\n"));
     const button = el.querySelector(".primary");
     button.hidden = alert.state !== "open";
     setText(button, t("alert.acknowledge"));
     setText(el.querySelector(".said"), this.said(alert));
   }
 
+  fillLine(el, line, words, hint = words) {
+    setText(el.querySelector(line), words);
+    setAttribute(el.querySelector(line), "title", hint || null);
+  }
+
   fillTimes(el, alert) {
     const time = el.querySelector("time");
     const over = alert.state === "resolved";
     setText(time, over ? minuteTime(alert.resolved_ms ?? alert.updated_ms) : age((this.nowMs - alert.detected_ms) / 1000));
-    setAttribute(time, "title", minuteTime(alert.detected_ms));
+    setAttribute(time, "title", t("alert.times", { started: minuteTime(alert.started_ms), detected: minuteTime(alert.detected_ms) }));
   }
 
   outcome(alert) {

@@ -1,6 +1,6 @@
 // What is coming up, and what is worst now: messages of kinds `coming` and `ranking` in, rows out.
 
-import { fillShortName, reasons, roadName, shortName } from "./alerts.js";
+import { chance, fillShortName, placeName, reasons, roadName, shortName } from "./alerts.js";
 import { h, isRead, keyed, setAttribute, setText } from "./dom.js";
 import { minuteTime, number, t } from "./text.js";
 
@@ -36,6 +36,7 @@ function fillEmpty(el, show, name, known) {
 export class Coming {
   constructor(panel, onPick) {
     this.onPick = onPick;
+    this.replay = false; // signals are not stored, so a replay has none to show
     this.list = h("ol", { class: "coming" });
     this.empty = emptyState("coming");
     this.body = panel.querySelector(".body");
@@ -48,6 +49,8 @@ export class Coming {
     const key = (row) => row.segment;
     keyed(this.list, steady(this.list, rows, key), key, () => this.row(), (el, row) => this.fill(el, row));
     fillEmpty(this.empty, !rows.length, "coming", known);
+    if (this.replay) setText(this.empty.children[0], t("coming.replay"));
+    if (this.replay) setText(this.empty.children[1], t("coming.replay_hint"));
     fitRows(this.list, this.body.clientHeight);
   }
 
@@ -60,18 +63,22 @@ export class Coming {
 
   fill(el, row) {
     el.row = row;
-    const percent = number(100 * row.probability);
+    const percent = chance(row.probability);
     fillShortName(el.querySelector(".short"), row);
-    setAttribute(el.querySelector(".title"), "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
+    setAttribute(el.querySelector(".title"), "title", [roadName(row), placeName(row), row.district].filter(Boolean).join("\n"));
     el.querySelector(".bar span").style.transform = `scaleX(${Math.min(1, row.probability)})`;
     setAttribute(el, "data-weight", row.probability >= HIGH ? "high" : row.probability >= MIDDLE ? "middle" : "low");
-    setText(el.querySelector(".share"), `${percent} %`);
+    setText(el.querySelector(".share"), percent);
     setAttribute(el.querySelector(".share"), "title", t("coming.probability", { p: percent }));
     const parts = [t("coming.within", { min: row.horizon_min }), ...reasons(row).slice(0, 1)];
-    if (typeof row.speed_kmh === "number" && typeof row.expected_kmh === "number")
-      parts.push(t("coming.speed", { speed: number(row.speed_kmh), expected: number(row.expected_kmh) }));
+    const hints = [t("coming.within_hint", { min: row.horizon_min }), ...reasons(row)];
+    if (typeof row.speed_kmh === "number" && typeof row.expected_kmh === "number") {
+      const speeds = { speed: number(row.speed_kmh), expected: number(row.expected_kmh) };
+      parts.push(t("coming.speed", speeds));
+      hints.push(t("coming.speed_hint", speeds));
+    }
     setText(el.querySelector("p"), parts.join(t("list.separator")));
-    setAttribute(el.querySelector("p"), "title", [...parts.slice(0, 1), ...reasons(row), ...parts.slice(2)].join("\n"));
+    setAttribute(el.querySelector("p"), "title", hints.join("\n"));
   }
 }
 
@@ -81,7 +88,7 @@ export class Ranking {
   constructor(panel, onPick, onNear) {
     this.onPick = onPick;
     this.onNear = onNear;
-    const head = h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", class: name, "data-text": `ranking.${name}` })));
+    const head = h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", class: name, "data-text": `ranking.${name}`, "data-hint": `ranking.${name}_hint` })));
     this.rows = h("tbody");
     this.table = h("table", { id: "ranking-table", "aria-labelledby": "ranking-title" }, h("thead", {}, head), this.rows);
     this.empty = emptyState("ranking");
@@ -130,8 +137,8 @@ export class Ranking {
       row.since_ms ? minuteTime(row.since_ms) : "–",
     ];
     texts.forEach((text, at) => text === null || setText(el.children[at], text));
-    fillShortName(el.querySelector(".short"), row);
-    setAttribute(el.children[1], "title", [roadName(row), row.place, row.district].filter(Boolean).join("\n"));
+    fillShortName(el.querySelector(".short"), row, placeName(row) || row.district);
+    setAttribute(el.children[1], "title", [roadName(row), placeName(row), row.district].filter(Boolean).join("\n"));
     setAttribute(el, "data-level", row.level);
     setAttribute(el, "aria-label", `${roadName(row)}, ${t(`level.${row.level}`)}`);
     setAttribute(el, "aria-selected", (row.segments ?? []).includes(this.selected) ? "true" : null);

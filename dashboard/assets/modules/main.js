@@ -19,6 +19,7 @@ import * as url from "./url.js";
 import { Vitals } from "./vitals.js";
 
 const { t } = text;
+const RUNS_MS = 30_000;
 const wanted = url.read();
 const root = document.documentElement;
 const byId = (id) => document.getElementById(id);
@@ -93,6 +94,9 @@ class Page {
       alert: (id) => this.pickAlert(id),
     });
     this.panel.run = wanted.run;
+    this.vitals.replay = Boolean(wanted.run);
+    this.coming.replay = Boolean(wanted.run);
+    setInterval(() => document.hidden || this.views(true), RUNS_MS);
     this.coming.show(null, false);
     this.ranking.show(null);
     this.tools.show(this.layer);
@@ -381,17 +385,21 @@ class Page {
   }
 
   /** The live city and the replay runs, where there are any. */
-  async views() {
+  async views(again = false) {
     const nav = byId("views");
+    if (again) this.runs = null;
     this.runs ??= fetch("api/v1/runs").then((answer) => (answer.ok ? answer.json() : { runs: [] })).catch(() => ({ runs: [] }));
     const answer = await this.runs;
     const runs = Array.isArray(answer) ? answer : (answer.runs ?? []);
+    const shown = [null, ...runs.slice(-3)];
+    if (wanted.run && !shown.includes(wanted.run)) shown.push(wanted.run);
     const link = (run) => {
       const current = (run ?? "") === wanted.run;
       const label = run ? t("nav.run", { run }) : t("nav.live");
       return h("a", { href: run ? `?run=${encodeURIComponent(run)}` : "?", "aria-current": current ? "page" : null }, label);
     };
-    nav.replaceChildren(link(null), ...runs.slice(-3).map(link));
+    const links = shown.map(link);
+    if (links.map((el) => el.outerHTML).join() !== [...nav.children].map((el) => el.outerHTML).join()) nav.replaceChildren(...links);
   }
 
   /** What the map cannot show, in a sentence on it. */

@@ -1,6 +1,6 @@
 // One segment beside the map: name, speed now, facts, sensors and alerts there. Its chart is Dash's (dashboard.charts).
 
-import { alertTitle } from "./alerts.js";
+import { alertTitle, placeName, plainRoad } from "./alerts.js";
 import { h, keyed, setAttribute, setText, severityIcon } from "./dom.js";
 import { minuteTime, number, t } from "./text.js";
 
@@ -81,9 +81,10 @@ export class Segment {
     if (this.index < 0) return;
     const { network: n, index: i, answer: a } = this;
     const name = n.meta.roads[n.road[i]] || t("map.unnamed");
-    setText(this.title, a?.direction ? `${a.road || name} ${t(`direction.${a.direction}`)}` : a?.road || name);
+    const road = a?.road ? plainRoad(a) : name;
+    setText(this.title, a?.direction ? `${road} ${t(`direction.${a.direction}`)}` : road);
     this.title.title = this.title.textContent;
-    setText(this.place, this.failed && !a ? t("segment.failed") : [a?.place, a?.district].filter(Boolean).join(t("list.separator")));
+    setText(this.place, this.failed && !a ? t("segment.failed") : [a && placeName(a), a?.district].filter(Boolean).join(t("list.separator")));
     this.place.title = this.place.textContent;
     setText(this.reverse, t("segment.reverse"));
     this.drawFacts();
@@ -96,8 +97,9 @@ export class Segment {
     const limit = a?.limit_kmh ?? a?.limit;
     const kmh = (value) => `${number(value)} ${t("unit.kmh")}`;
     const facts = [
+      ["segment.typical_now", typeof a?.typical_kmh === "number" ? kmh(a.typical_kmh) : "–"],
       ["segment.free_flow", kmh(n.freeFlowKmh[i])],
-      ["segment.limit", typeof limit === "number" ? kmh(limit) : "–"],
+      ...(typeof limit === "number" ? [["segment.limit", kmh(limit)]] : []),
       ["segment.length", `${number(n.lengthKm[i], 2)} ${t("unit.km")}`],
       ["segment.lanes", number(n.lanes[i])],
     ];

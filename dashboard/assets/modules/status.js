@@ -93,6 +93,7 @@ export class Status {
     this.stale = stale;
     const timeMs = this.status?.data_time_ms ?? 0;
     if (seconds === null) this.set(this.data, this.hello ? "late" : "unknown", t(this.hello ? "status.no_data" : "status.connecting"));
+    else if (this.hello?.run) this.set(this.data, "ok", t("status.replay", { time: minuteTime(timeMs) }));
     else this.set(this.data, stale ? "bad" : "ok", t("status.data", { age: age(seconds) }), timeMs ? t("change.data_time", { time: clockTime(timeMs) }) : null);
     this.on.age(seconds, timeMs, stale);
   }

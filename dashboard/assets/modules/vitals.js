@@ -15,7 +15,6 @@ const UNIT_KEYS = {
   sensors: "unit.share_of",
 };
 const LEAST_POINTS = 6;
-const OVER_TIME = "km/30min";
 // Less than this from lowest to highest is noise, and is drawn as calm as it is.
 const LEAST_SPAN = {
   tpi: 0.6,
@@ -31,6 +30,7 @@ const SPARK = { width: 100, height: 26 };
 export class Vitals {
   constructor(list) {
     this.list = list;
+    this.replay = false; // of a replay neither sensors nor the age of data are known
     this.tiles = new Map();
     for (const key of KEYS) this.tiles.set(key, this.tile(key));
   }
@@ -58,7 +58,7 @@ export class Vitals {
     const known = item && item.value !== null && item.value !== undefined;
     setText(tile.value, known ? number(item.value, DECIMALS[key] ?? 0) : "–");
     setText(tile.unit, this.unit(key, item));
-    const change = known ? changeOf(key, item) : { text: t("vital.none"), arrow: "" };
+    const change = known ? changeOf(key, item) : { text: t(this.replay ? "vital.replay" : "vital.none"), arrow: "" };
     setText(tile.change, `${change.arrow}${change.arrow ? " " : ""}${change.text}`);
     setAttribute(tile.el, "data-abnormal", known && item.abnormal > 0 ? "worse" : null);
     setAttribute(tile.el, "title", this.hint(key, item, message));
@@ -76,6 +76,7 @@ export class Vitals {
     const lines = [t(`vital.${key}.hint`)];
     if (typeof item?.typical === "number")
       lines.push(t("vital.hint_typical", { typical: number(item.typical, DECIMALS[key] ?? 0) }));
+    if (typeof item?.detail?.change_30min === "number") lines.push(halfHour(item.detail.change_30min));
     if (typeof item?.detail?.coverage === "number")
       lines.push(t("vital.hint_coverage", { share: number(100 * item.detail.coverage) }));
     if (message?.time_ms) lines.push(t("change.data_time", { time: minuteTime(message.time_ms) }));
@@ -89,10 +90,10 @@ export class Vitals {
     const known = seconds !== null && seconds !== undefined;
     const minutes = known && seconds >= 100;
     setText(tile.name, t("vital.data_age"));
-    setText(tile.value, known ? number(minutes ? Math.floor(seconds / 60) : Math.round(seconds)) : "–");
-    setText(tile.unit, known ? t(minutes ? "unit.min" : "unit.s") : "");
+    setText(tile.value, known && !this.replay ? number(minutes ? Math.floor(seconds / 60) : Math.round(seconds)) : "–");
+    setText(tile.unit, known && !this.replay ? t(minutes ? "unit.min" : "unit.s") : "");
     setText(tile.change, timeMs ? t("change.data_time", { time: minuteTime(timeMs) }) : t("vital.none"));
-    setAttribute(tile.el, "data-abnormal", known && stale ? "worse" : null);
+    setAttribute(tile.el, "data-abnormal", known && stale && !this.replay ? "worse" : null);
     setAttribute(tile.el, "title", t("vital.data_age.hint"));
   }
 }
@@ -118,14 +119,18 @@ function changeOf(key, item) {
 /** The change in words and with an arrow; nothing worth telling is "as usual". */
 function compared(item, digits) {
   const percent = item.change_unit === "%";
-  const overTime = item.change_unit === OVER_TIME;
   const decimals = percent ? 0 : digits;
   const size = number(Math.abs(item.change), decimals);
-  if (size === number(0, decimals)) return { text: t(overTime ? "change.steady" : "change.as_usual"), arrow: "" };
+  if (size === number(0, decimals)) return { text: t("change.as_usual"), arrow: "" };
   const up = item.change > 0;
-  const words = overTime ? (up ? "change.more" : "change.less") : up ? "change.above" : "change.below";
-  const value = percent ? `${size} %` : overTime ? `${size} ${t("unit.km")}` : size;
-  return { text: t(words, { value }), arrow: up ? "▲" : "▼" };
+  const value = percent ? `${size} %` : size;
+  return { text: t(up ? "change.above" : "change.below", { value }), arrow: up ? "▲" : "▼" };
+}
+
+function halfHour(change) {
+  const size = number(Math.abs(change));
+  if (size === number(0)) return t("change.steady");
+  return t(change > 0 ? "change.more" : "change.less", { value: `${size} ${t("unit.km")}` });
 }
 
 /** Points of the small curve, over its own range but never so fine that noise looks like news. */
