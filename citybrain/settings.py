@@ -80,7 +80,8 @@ class Thresholds:
     warn_probability
         Expected congestion is signalled from this probability.
     open_after, close_after
-        A cause must last so long before its alert opens, and be gone so long before it closes.
+        A cause must last so long before its alert opens, and be gone so long before it closes; an incident twice as
+        long, for drivers go round it meanwhile.
     update_every
         An open alert tells of changes at most so often.
     alert_min_km
