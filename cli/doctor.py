@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
+from citybrain.cityfile import load_city
 from citybrain.settings import CitySettings
 from cli.checkup import Finding, check_city, check_data, check_machine, check_streams
-from cli.options import brokers_option, city_argument, open_city
+from cli.options import brokers_option, city_argument
 
 SIGNS = {"well": ("ok  ", "green"), "note": ("note", "yellow"), "wrong": ("BAD ", "red")}
 
@@ -28,14 +30,23 @@ def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
     citybrain doctor cities/porto
     citybrain doctor cities/porto --brokers kafka-1:9092
     """  # noqa: D301
-    settings = open_city(city, data_folder)
-    wrong = 0
+    # Not `open_city`, which makes the data folder: this changes nothing.
+    settings = load_city(city, data_folder=data_folder)
+    seen: Counter[str] = Counter()
     for finding in findings(settings, brokers):
         sign, colour = SIGNS[finding.state]
         click.echo(f"{click.style(sign, fg=colour)}  {finding.text}")
-        wrong += finding.state == "wrong"
-    click.echo(f"\n{wrong} thing{'s' * (wrong != 1)} wrong." if wrong else "\nAll is well.")
-    sys.exit(1 if wrong else 0)
+        seen[finding.state] += 1
+    click.echo(f"\n{verdict(seen)}")
+    sys.exit(1 if seen["wrong"] else 0)
+
+
+def verdict(seen: Mapping[str, int]) -> str:
+    """Return the last line: how many findings there are of each state."""
+    wrong, notes = seen.get("wrong", 0), seen.get("note", 0)
+    if wrong:
+        return f"{wrong} thing{'s' * (wrong != 1)} wrong."
+    return "Nothing is wrong; the notes are worth knowing." if notes else "All is well."
 
 
 def findings(city: CitySettings, brokers: str | None) -> Iterator[Finding]:

@@ -295,22 +295,15 @@ class EmbeddedBroker:
 
 
 def running_in(folder: Path) -> _Address | None:
-    """Return address and process of the broker that runs in ``folder``; a dead one's file is removed."""
-    path = folder / "address.json"
+    """Return address and process of the broker that runs in ``folder``; None where the file is of a dead one."""
     try:
-        said = json.loads(path.read_text("utf-8"))
+        said = json.loads((folder / "address.json").read_text("utf-8"))
         found = _Address(str(said["address"]), int(said["pid"]))
         port = int(found.address.rpartition(":")[2])
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError):
-        path.unlink(missing_ok=True)
         return None
     # A process id alone may by now be somebody else's.
-    if _is_process(found.pid) and _is_listening(port):
-        return found
-    path.unlink(missing_ok=True)
-    return None
+    return found if _is_process(found.pid) and _is_listening(port) else None
 
 
 def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
