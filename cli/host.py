@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from citybrain.errors import ConfigError
+from infra.kafka.client import answers
 from streams.harness import crash_of, make_app, running
 from streams.pipeline import Ground, Role, stages
 
@@ -16,7 +17,7 @@ log = structlog.get_logger()
 
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0)
 STEADY_S = 60.0
-START_S = 60.0
+BROKER_LOOK_S = 2.0
 
 
 class StageHost:
@@ -67,6 +68,10 @@ class StageHost:
             except ConfigError:
                 raise
             except Exception as error:
+                if cancelled():
+                    # Without a broker it cannot be saved: what is not in the snapshot comes again at the next start.
+                    log.warning("stages_ended_unsaved", role=self.role, error=repr(error))
+                    raise asyncio.CancelledError from error
                 failures = 0 if loop.time() - began > STEADY_S else failures + 1
                 wait = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else BACKOFF_S[0]
                 self.state = f"{self.role} crashed and is started again: {error}"
@@ -110,3 +115,23 @@ class StageHost:
         finally:
             for task in (crash, renewal):
                 task.cancel()
+
+
+def cancelled() -> bool:
+    """Return whether the running task was asked to end, though another error has come in between."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def tell_of_broker(address: str, *, every_s: float = BROKER_LOOK_S) -> None:
+    """Log once when no broker answers any more, and once when one does again; until cancelled."""
+    there = True
+    while True:
+        await asyncio.sleep(every_s)
+        seen = await asyncio.to_thread(answers, address)
+        if seen != there:
+            there = seen
+            if seen:
+                log.warning("broker_is_back", address=address)
+            else:
+                log.warning("broker_is_away", address=address, meaning="waiting for it; nothing is lost")

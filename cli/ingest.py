@@ -49,7 +49,7 @@ def ingest(
 
 def run_until_stopped(work: Callable[[], None], stop: threading.Event) -> None:
     """Run blocking work in a thread; Ctrl-C and SIGTERM set ``stop``. What the work raises is raised here."""
-    from cli.process import stop_on_signals
+    from cli.process import run_program, stop_on_signals
 
     async def run() -> None:
         told = asyncio.Event()
@@ -61,4 +61,4 @@ def run_until_stopped(work: Callable[[], None], stop: threading.Event) -> None:
         waiting.cancel()
         await working
 
-    asyncio.run(run())
+    run_program(run())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+import threading
 from typing import TextIO
 
 import structlog
@@ -32,3 +34,18 @@ def configure_logs(*, verbose: bool = False, to: TextIO | None = None) -> None:
     # Clients say every reconnect at ERROR; the state is on the screen and in the metrics.
     for name in ("aiokafka", "kafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_no_task_left)
+    threading.excepthook = _tell_of_thread
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Say in one line that a thread ended by an error."""
+    if ended.exc_type is asyncio.CancelledError:
+        return  # aiokafka's reader that is told to end while its broker is away
+    name = ended.thread.name if ended.thread else "unknown"
+    structlog.get_logger().error("thread_ended", thread=name, error=repr(ended.exc_value))
+
+
+def _no_task_left(record: logging.LogRecord) -> bool:
+    # Tasks of Faust that did not end with a broker away (`cli.process.run_program`); nothing is lost with them.
+    return "Task was destroyed" not in record.getMessage()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
-from typing import cast
+import threading
+from typing import NoReturn, cast
 
 import click
 
@@ -56,18 +59,34 @@ def program() -> None:
 
 def main() -> None:
     """Run the command; a known error is one sentence a line and exit code 2, never a traceback."""
+    end(_code())
+
+
+def _code() -> int:
     try:
         program.main(prog_name="citybrain", standalone_mode=False)
     except CityBrainError as error:
         click.echo("\n".join(f"citybrain: {line}" for line in str(error).splitlines()), err=True)
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
+    return 0
+
+
+def end(code: int) -> NoReturn:
+    """End the process, even where a library's thread does not: all that matters is closed by now."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.current_thread())
+    if any(not thread.daemon for thread in others):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -7,25 +7,28 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from mode.threads import WorkerThread
 
 from citybrain.cityfile import load_network
 from citybrain.clock import SystemClock
 from citybrain.errors import BadRecord, CityBrainError, StoreError
-from citybrain.messages import Event, decode_json
+from citybrain.messages import DeadLetter, Event, decode_json
 from citybrain.metrics import Metrics
 from citybrain.network import Network
 from citybrain.settings import CitySettings
 from citybrain.typical import day_type_and_bin
-from citybrain.wire import Output
+from citybrain.wire import Message, Output
 from cli.host import StageHost
 from cli.runs import RunStores
 from cli.typicalweek import learn_typical, typical_of
@@ -42,7 +45,7 @@ from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
 from infra.stores.factory import open_store
 from infra.webhooks import Dispatcher, ensure_secret
-from streams.pipeline import Ground, Role
+from streams.pipeline import PIPELINE, Ground, Role
 
 log = structlog.get_logger()
 
@@ -53,6 +56,9 @@ HOUR_MS = 3_600_000
 KEEP_DAYS = 14
 """Every pane of every segment; five-minute sums stay 400 days."""
 KEEP_ALERTS_DAYS = 365
+LEFT_OVER_S = 0.3
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end the program in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,9 @@ class CityProcess:
             self.network, city, typical=self.typical, store=self.store, desk=self.desk, clock=self.clock,
             metrics=self.metrics, demo=demo_of(city), broker=self._broker_state,
         )  # fmt: skip
-        self.tail = Tail(plan.address, TOPICS_SHOWN, self.live.apply, last=TAIL_MESSAGES)
+        self.tail = Tail(plan.address, TOPICS_SHOWN, self._hear, last=TAIL_MESSAGES)
         self.hosts = [StageHost(role, self.ground, plan.address, production=plan.production) for role in plan.roles]
+        self._counted_here = {step.name for step in PIPELINE if step.role in plan.roles}
         self.runs = RunStores(plan.address, self.ground)
         self._json = JsonProducer(plan.address)
         self._events = BatchProducer(plan.address)
@@ -146,6 +153,17 @@ class CityProcess:
             **{host.role: host.state for host in self.hosts},
             **self.plan.parts(),
         }
+
+    def _hear(self, message: Message) -> None:
+        """Show a message; a letter of a part that runs elsewhere (batcher, workers) is counted here, once it is new."""
+        self.live.apply(message)
+        if message.topic == "dead-letters" and self.tail.caught_up.is_set():
+            with contextlib.suppress(BadRecord):
+                self._count(decode_json(DeadLetter, message.value))
+
+    def _count(self, letter: DeadLetter) -> None:
+        if letter.stage not in self._counted_here:
+            self.metrics.count("citybrain_dead_letters_total", letter.stage, letter.reason, by=letter.count)
 
     def submit_readings(self, readings: list[bytes]) -> None:
         """Send JSON readings to the batcher, at the feeds' time; durable on return."""
@@ -286,10 +304,29 @@ def _note_address(plan: Plan) -> None:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set ``stop`` on Ctrl-C and SIGTERM."""
+    """Set ``stop`` on Ctrl-C, SIGTERM and a terminal that is closed."""
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in ENDING:
         try:
             loop.add_signal_handler(each, stop.set)
         except NotImplementedError:  # Windows
             signal.signal(each, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+
+def run_program(main: Coroutine[Any, Any, None]) -> None:
+    """Run a program to its end, as `asyncio.run` does, but wait for tasks that are left over only a moment.
+
+    While its broker is away not every task of Faust ends when it is cancelled; by then all of ours have.
+    """
+    runner = asyncio.Runner()
+    try:
+        runner.run(main)
+    finally:
+        loop = runner.get_loop()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        stubborn = loop.run_until_complete(asyncio.wait(left, timeout=LEFT_OVER_S))[1] if left else set()
+        # A thread of Faust that goes on would speak to a closed loop; the command ends the process (`cli.main.end`).
+        if not stubborn and not any(isinstance(thread, WorkerThread) for thread in threading.enumerate()):
+            runner.close()

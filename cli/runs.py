@@ -19,6 +19,8 @@ from streams.pipeline import Ground
 log = structlog.get_logger()
 
 LOOK_S = 5.0
+ANSWER_S = 1.5
+"""A broker that is away must not hold the end of the program."""
 
 
 class RunStores:
@@ -34,9 +36,9 @@ class RunStores:
             while True:
                 await asyncio.sleep(LOOK_S)
                 try:
-                    names = await asyncio.to_thread(runs, self._address)
+                    names = await asyncio.to_thread(runs, self._address, ANSWER_S)
                 except CityBrainError as error:
-                    log.warning("runs_not_listed", reason=str(error))
+                    log.info("runs_not_listed", reason=str(error))
                     continue
                 self._begin(set(names) - set(self._tasks))
                 self._end(set(self._tasks) - set(names))

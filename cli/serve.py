@@ -32,8 +32,9 @@ def serve(city: Path, data_folder: Path | None, brokers: str | None, host: str, 
     citybrain serve cities/porto --brokers kafka-1:9092,kafka-2:9092
     """  # noqa: D301
     from citybrain.cityfile import load_network
+    from cli.host import tell_of_broker
     from cli.logs import configure_logs
-    from cli.process import Plan, serve_until, stop_on_signals
+    from cli.process import Plan, run_program, serve_until, stop_on_signals
     from infra.kafka.admin import apply_topics
 
     configure_logs(verbose=verbose)
@@ -47,6 +48,10 @@ def serve(city: Path, data_folder: Path | None, brokers: str | None, host: str, 
         stop = asyncio.Event()
         stop_on_signals(stop)
         plan = Plan(settings, address, host, port, ("serve",), production=brokers is not None)
-        await serve_until(stop, plan, lambda _: click.echo(f"{settings.name}: http://{host}:{port}"))
+        telling = asyncio.create_task(tell_of_broker(address))
+        try:
+            await serve_until(stop, plan, lambda _: click.echo(f"{settings.name} is at http://{host}:{port}"))
+        finally:
+            telling.cancel()
 
-    asyncio.run(run())
+    run_program(run())

@@ -50,6 +50,7 @@ def up(
     citybrain up cities/porto --real-time --port 9000
     """  # noqa: D301
     from cli.logs import configure_logs
+    from cli.process import run_program
 
     configure_logs(verbose=verbose)
     pace = Pace(real_time, speed, start)
@@ -58,7 +59,7 @@ def up(
     refuse_port_in_use(host, port)
     if fresh:
         remove_data(settings)
-    asyncio.run(_run(settings, brokers, host, port, pace))
+    run_program(_run(settings, brokers, host, port, pace))
 
 
 def remove_data(city: CitySettings) -> None:

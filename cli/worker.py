@@ -25,9 +25,9 @@ def worker(city: Path, data_folder: Path | None, brokers: str | None, verbose: b
     """  # noqa: D301
     from citybrain.cityfile import load_network
     from citybrain.metrics import Metrics
-    from cli.host import StageHost
+    from cli.host import StageHost, tell_of_broker
     from cli.logs import configure_logs
-    from cli.process import stop_on_signals
+    from cli.process import run_program, stop_on_signals
     from cli.typicalweek import typical_of
     from infra.kafka.admin import apply_topics
     from streams.pipeline import Ground
@@ -48,10 +48,13 @@ def worker(city: Path, data_folder: Path | None, brokers: str | None, verbose: b
         host = StageHost("worker", ground, address, production=brokers is not None)
         computing = asyncio.create_task(host.run())
         stopping = asyncio.create_task(stop.wait())
+        telling = asyncio.create_task(tell_of_broker(address))
+        click.echo(f"{settings.name}: computing, Kafka at {address} (Ctrl-C stops it)")
         await asyncio.wait({computing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if computing.done():
             computing.result()
         computing.cancel()
-        await asyncio.gather(computing, return_exceptions=True)
+        telling.cancel()
+        await asyncio.gather(computing, telling, return_exceptions=True)
 
-    asyncio.run(run())
+    run_program(run())

@@ -33,7 +33,8 @@ HELD_MOST = 2000
 """Messages held before a checkpoint is made at once."""
 HELD_MOST_BYTES = 32 * 2**20
 """The same by the bytes of their values, for stages that keep them."""
-STOP_S = 15.0
+STOP_S = 2.5
+"""The program ends within five seconds: without a broker nothing can be saved, and it comes again."""
 EMBEDDED_SESSION_S = (2.0, 0.5)
 PRODUCTION_SESSION_S = (10.0, 3.0)
 """Session and heartbeat of the consumer group: take over fast on one machine, be patient on several."""
