@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
+from citybrain.clock import utc
 from citybrain.errors import ConfigError, StoreError
 from cli.options import brokers_option, city_argument, data_option, instant_ms, open_city
 from cli.recompute import with_bar
@@ -54,7 +56,9 @@ class Request:
 @click.option("--to", metavar="TIME", help="End, not included; default: all there is.")
 @click.option("--speed", default="max", show_default=True, metavar="N|max", help="So many times as fast as it was.")
 @click.option("--batch-rows", default=0, type=click.IntRange(0), help="Rows a batch; 0: all that ended together.")
-@click.option("--run", default="", metavar="NAME", help="Name of the run; default: the day and a number.")
+@click.option(
+    "--run", default="", metavar="NAME", help="Name of the run; default: first day and minute, and when it was played."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Also write the results as Parquet.")
 @click.option(
     "--source", type=click.Choice(["auto", "tables", "archive"]), default="auto", show_default=True,
@@ -86,7 +90,9 @@ def replay(
     past = past_of(settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows)
     pace = _speed(speed)
     with _broker(settings, brokers) as address:
-        request = Request(settings, network, past, address, _run_name(run, address, past), pace, out, keep_topics)
+        request = Request(
+            settings, network, past, address, _run_name(run, address, past, settings.timezone), pace, out, keep_topics
+        )
         asyncio.run(_replay(request))
 
 
@@ -122,24 +128,33 @@ def _broker(city: CitySettings, brokers: str | None) -> Iterator[str]:
         yield broker.address
 
 
-def _run_name(run: str, address: str, past: Past) -> str:
-    """Return the name told, or the day and the first number that is free.
+def _run_name(run: str, address: str, past: Past, timezone: str) -> str:
+    """Return the name told, or one that is new: topics of a run that is over are gone, its rows in a store are not.
 
     Raises
     ------
     ConfigError
         If a run of that name is on the broker.
     """
-    from citybrain.clock import utc
+    from citybrain.clock import SystemClock
     from infra.kafka.admin import runs
 
-    taken = set(runs(address))
-    if run:
-        if run in taken:
-            raise ConfigError(f"run {run!r} is on the broker already: another --run, or none for a name of its own")
-        return run
-    day = utc(past.span_ms[0]).strftime("%Y%m%d")
-    return next(name for name in (f"{day}-{n}" for n in range(1, 10_000)) if name not in taken)
+    name = run or new_name(past.span_ms[0], SystemClock().now_ms(), timezone)
+    if name in runs(address):
+        raise ConfigError(f"run {name!r} is on the broker already: another --run, or none for a name of its own")
+    return name
+
+
+def new_name(from_ms: int, now_ms: int, timezone: str) -> str:
+    """Return a name that says what is replayed, and when that was begun; both in the city's time.
+
+    Examples
+    --------
+    >>> new_name(1_794_900_600_000, 1_794_930_005_000, "Europe/Lisbon")
+    '20261117-0730-154005'
+    """
+    zone = ZoneInfo(timezone)
+    return f"{utc(from_ms).astimezone(zone):%Y%m%d-%H%M}-{utc(now_ms).astimezone(zone):%H%M%S}"
 
 
 async def _replay(request: Request) -> None:

@@ -71,7 +71,7 @@ function facts(alert, trend) {
 const where = (alert) => [placeName(alert), alert.district].filter(Boolean).join(t("list.separator"));
 
 const why = (alert) =>
-  [...reasons(alert).slice(0, 2), t("alert.confidence", { p: chance(alert.probability) })].join(t("list.separator"));
+  [t("alert.confidence", { p: chance(alert.probability) }), ...reasons(alert).slice(0, 2)].join(t("list.separator"));
 
 export class Alerts {
   /** `on.pick(alert)`, `on.near(id)`, `on.fresh(alerts)` for ones never seen, `on.shown(alerts)`. */
@@ -157,7 +157,7 @@ export class Alerts {
       "li",
       { class: "card", on: { pointerenter: () => this.on.near(el.alert.alert_id), pointerleave: () => this.on.near(null) } },
       h("span", { class: "icon" }),
-      h("div", { class: "text" }, h("div", { class: "line" }, title, h("time")), h("p", { class: "where" }), h("p", { class: "facts" }), h("p", { class: "why" }), h("div", { class: "actions" }, acknowledge, h("span", { class: "said", role: "status" }))),
+      h("div", { class: "text" }, h("div", { class: "line" }, title, h("time")), h("p", { class: "where" }), h("p", { class: "facts" }), h("div", { class: "foot" }, h("p", { class: "why" }), h("div", { class: "actions" }, acknowledge, h("span", { class: "said", role: "status" })))),
     );
     return el;
   }

@@ -81,7 +81,7 @@ class Page {
     this.note = h("div", { id: "map-note", role: "status", hidden: true });
     host.append(this.tip, this.note);
     this.alerts = new Alerts(byId("alerts"), {
-      pick: (alert) => this.pick(alert.segments[0], alert.segments),
+      pick: (alert) => this.pickAlert(alert.alert_id),
       near: (id) => this.overlay?.emphasize(id),
       fresh: (alerts) => this.fresh(alerts),
       shown: (alerts) => this.overlay?.showAlerts(alerts, alertTitle),
@@ -242,7 +242,14 @@ class Page {
 
   pickAlert(id) {
     const alert = this.alerts.alerts?.find((each) => each.alert_id === id);
-    if (alert) this.pick(alert.segments[0], alert.segments);
+    if (alert) this.pick(this.worst(alert.segments), alert.segments);
+  }
+
+  /** The segment of a stretch where it is worst now; its head may be free already. */
+  worst(segments) {
+    const levels = this.live.layers.get(LEVEL);
+    const level = (i) => levels?.[i] ?? 0;
+    return segments.reduce((worst, i) => (level(i) > level(worst) ? i : worst), segments[0]);
   }
 
   close() {
@@ -395,8 +402,8 @@ class Page {
     if (wanted.run && !shown.includes(wanted.run)) shown.push(wanted.run);
     const link = (run) => {
       const current = (run ?? "") === wanted.run;
-      const label = run ? t("nav.run", { run }) : t("nav.live");
-      return h("a", { href: run ? `?run=${encodeURIComponent(run)}` : "?", "aria-current": current ? "page" : null }, label);
+      const label = run ? t("nav.run", { run: text.runName(run) }) : t("nav.live");
+      return h("a", { href: run ? `?run=${encodeURIComponent(run)}` : "?", title: run, "aria-current": current ? "page" : null }, label);
     };
     const links = shown.map(link);
     if (links.map((el) => el.outerHTML).join() !== [...nav.children].map((el) => el.outerHTML).join()) nav.replaceChildren(...links);

@@ -1,7 +1,7 @@
 // Trust: clock, age of data, feeds, broker, sound, banner. Messages `hello` and `status` in; lights that are always in view.
 
 import { h, setAttribute, setText } from "./dom.js";
-import { age, clockTime, dayName, minuteTime, number, t, zoneName } from "./text.js";
+import { age, clockTime, dayName, minuteTime, number, runName, t, zoneName } from "./text.js";
 
 const STALE_TICKS = 3;
 
@@ -82,7 +82,7 @@ export class Status {
     const speed = this.status?.speed ?? demo?.speed ?? 1;
     this.simulated.hidden = !demo?.simulated && !this.hello?.run;
     const text = speed > 1.01 ? t("status.simulated", { speed: number(speed) }) : t("status.simulated_real");
-    setText(this.simulated, this.hello?.run ? t("nav.run", { run: this.hello.run }) : text);
+    setText(this.simulated, this.hello?.run ? t("nav.run", { run: runName(this.hello.run) }) : text);
   }
 
   showData() {

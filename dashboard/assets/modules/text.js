@@ -70,6 +70,9 @@ export const zoneName = (ms) =>
     .formatToParts(ms)
     .find((part) => part.type === "timeZoneName").value;
 
+/** The day and minute that a run begins with, where its name says so (`citybrain replay` names it so), else its name. */
+export const runName = (run) => run.replace(/^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)-\d{6}$/, "$1-$2-$3 $4:$5");
+
 /** A duration in the largest unit that says enough. */
 export function age(seconds) {
   const s = Math.max(0, Math.round(seconds));
