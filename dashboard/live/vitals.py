@@ -23,6 +23,8 @@ CITY = 0
 SPARK_PANES = 60
 CHANGE_MS = 30 * 60_000
 ABNORMAL_SD = 1.5
+LEAST_COVERAGE = 0.5
+"""Where less of the length is observed, the city's sums are not those of the typical week, and nothing is judged."""
 LEAST_SENSORS = 90.0
 """Fewer reporting sensors than this, %, is abnormal."""
 
@@ -272,9 +274,10 @@ def _index(
         detail["change_30min"] = None if before is None else known(value - before, 1)
         detail["length_km"] = known(pane.length_km, 1)
     digits = DIGITS[metric]
+    abnormal = judged(metric, value, mean, sd) if pane.coverage >= LEAST_COVERAGE else 0
     return Vital(
         key=metric, unit=UNITS[metric], value=known(value, digits), typical=known(mean, digits), sd=known(sd, 2),
-        change=known(change, max(digits, 1)), change_unit=unit, abnormal=judged(metric, value, mean, sd),
+        change=known(change, max(digits, 1)), change_unit=unit, abnormal=abnormal,
         spark=history.spark(metric), detail=detail,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,15 @@ def test_a_difference_of_less_than_a_tenth_is_never_abnormal() -> None:
     week = usual(speed_kmh=43.0, vehicles=50.0)
     week.area_sd[:] /= 100
     assert items(history(40.0), week)["speed_kmh"].abnormal == 0
+
+
+def test_a_city_that_is_mostly_not_observed_is_not_judged() -> None:
+    areas = area_indices(NETWORK, pane_start_ms=TUESDAY_8H, speed_kmh=20.0)
+    kept = CityHistory()
+    kept.add(replace(city_pane(areas), coverage=0.3))
+    assert items(kept, usual(speed_kmh=46.0))["speed_kmh"].abnormal == 0
+    kept.add(replace(city_pane(areas), version=9, coverage=0.9))
+    assert items(kept, usual(speed_kmh=46.0))["speed_kmh"].abnormal == 1
 
 
 def test_an_alert_is_as_old_in_the_strip_as_in_the_list() -> None:
