@@ -129,7 +129,7 @@ class Batcher:
         record_ms = np.fromiter((raw.timestamp()[1] for raw in messages), np.int64, len(messages))
         edge = self._edge.decode(values, record_ms)
         readings = self._timed(consumer, messages, edge)
-        letters = list(dead_letters(messages, edge.refused, self._topic))
+        letters = list(dead_letters(messages, edge.refused, "readings-json"))
         while True:
             try:
                 for batch in readings:
@@ -231,11 +231,23 @@ def _letter(raw: Message, refusal: Refusal, topic: str) -> DeadLetter:
         topic=topic,
         partition=int(raw.partition() or 0),
         offset=int(raw.offset() or 0),
-        source="",
+        source=_source(raw.value() or b""),
         record_ms=int(raw.timestamp()[1]),
         count=1,
         excerpt=(raw.value() or b"")[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT],
     )
+
+
+class _Sourced(msgspec.Struct):
+    source: str = ""
+
+
+def _source(text: bytes) -> str:
+    """Return who sent a refused message, as far as it says so."""
+    try:
+        return msgspec.json.decode(text, type=_Sourced).source[:64]
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _outputs(letters: Sequence[DeadLetter]) -> list[Output]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +63,13 @@ class Up:
                 return json.load(answer)
         except (OSError, urllib.error.URLError, ValueError):
             return None
+
+    def refused(self) -> Counter[tuple[str, str]]:
+        """Return how many records were refused by (stage, reason), as the metrics have it."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        found = re.findall(r'citybrain_dead_letters_total{reason="(\w+)",stage="(\w+)"} ([\d.]+)', text)
+        return Counter({(stage, reason): int(float(count)) for reason, stage, count in found})
 
     def post(self, path: str, body: bytes) -> tuple[int, Any]:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})

@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from citybrain.cityfile import load_city, load_network
+from citybrain.messages import DeadLetter, decode_json
+from citybrain.network import Network
+from citybrain.records import encode
+from citybrain.wire import Output
+from infra.kafka.broker import running_in
+from infra.kafka.producer import BatchProducer, JsonProducer
+from infra.kafka.tail import Tail
 from tests.cli.running import Up, citybrain, demo_city, up
+from tests.ingest.build import readings
 
 pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("up")]
+
+
+BY_STAGES = ("out_of_range", "future", "late", "duplicate")
+BY_EDGE = ("malformed", "unknown_detector")
+REASONS = (*BY_EDGE, "network_version", *BY_STAGES)
+
+
+def bad_batches(network: Network, now_ms: int) -> tuple[int, list[bytes]]:
+    """Return a partition, and a message for each reason to refuse one that it may get."""
+    detector = len(network.detectors) // 2
+
+    def batch(at_s: int = -30, *, speed_kmh: float = 40.0, **changes: Any) -> bytes:
+        row = readings(network, [detector], to_ms=now_ms + (at_s + 30) * 1000, source="probe", received_ms=now_ms)
+        return encode(replace(row, watermark_ms=0, speed_kmh=np.array([speed_kmh]), **changes))
+
+    return int(network.detector_partition[detector]), [
+        b"no columns at all",
+        batch(network="other"),
+        batch(detector=np.array([10**6], np.int32)),
+        batch(speed_kmh=900.0),
+        batch(3600),
+        batch(-3600),
+        batch(),
+        batch(),
+    ]
+
+
+def bad_texts(now_ms: int) -> list[bytes]:
+    """Return the same as JSON readings, as far as there is such a thing: they name no network version."""
+
+    def text(detector: str = "L0003", at_s: int = -30, speed_kmh: float = 40.0) -> bytes:
+        fields = {"detector": detector, "speed_kmh": speed_kmh, "source": "sender"}
+        times = {"observed_from": now_ms + at_s * 1000, "observed_to": now_ms + (at_s + 30) * 1000}
+        return json.dumps(fields | times).encode()
+
+    return [
+        b"{half an obj", text("nobody"), text(speed_kmh=900.0), text(at_s=3600), text(at_s=-3600), text(), text()
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +114,47 @@ def test_a_json_reading_goes_in_and_a_bad_one_is_refused_with_the_value_allowed(
     assert status == 202
     assert answer["accepted"] == 1
     assert [refused["index"] for refused in answer["refused"]] == [1]
+
+
+def test_each_kind_of_bad_input_is_counted_under_its_name_kept_with_its_place_and_stops_nothing(
+    running: Up, city: Path
+) -> None:
+    settings = load_city(city)
+    address = running_in(settings.broker_folder)
+    assert address is not None
+    before, now_ms = running.refused(), running.get("/ready")["data_time_ms"]
+    letters: list[DeadLetter] = []
+    tail = Tail(address.address, ["dead-letters"], lambda heard: letters.append(decode_json(DeadLetter, heard.value)))
+    tail.start()
+    assert tail.caught_up.wait(20)
+    partition, batches = bad_batches(load_network(settings), now_ms)
+    batch_producer, json_producer = BatchProducer(address.address), JsonProducer(address.address)
+    batch_producer.send([Output("readings", partition, b"probe", value) for value in batches], now_ms)
+    json_producer.send("readings-json", [(b"", value, now_ms) for value in bad_texts(now_ms)])
+    batch_producer.flush()
+    json_producer.flush()
+    batch_producer.close()
+    json_producer.close()
+
+    wanted = {(reason, "readings", "probe") for reason in REASONS}
+    wanted |= {("malformed", "readings-json", ""), ("unknown_detector", "readings-json", "sender")}
+    wanted |= {(reason, "readings", "sender") for reason in BY_STAGES}
+
+    def kept() -> set[tuple[str, str, str]]:
+        return {(letter.reason, letter.topic, letter.source) for letter in letters}
+
+    deadline = time.monotonic() + 60
+    while wanted - kept() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert wanted - kept() == set()
+    tail.stop()
+    ours = [letter for letter in letters if (letter.reason, letter.topic, letter.source) in wanted]
+    assert all(letter.offset >= 0 and letter.excerpt and letter.detail for letter in ours)
+    running.wait_for("/health", lambda _: all((running.refused() - before)["aggregate", r] for r in REASONS), 20)
+    running.wait_for("/health", lambda _: all((running.refused() - before)["batcher", r] == 1 for r in BY_EDGE), 20)
+    # And the city goes on.
+    assert running.get("/health")["status"] == "ok"
+    running.wait_for("/ready", lambda ready: ready["data_time_ms"] > now_ms + 60_000, 60)
 
 
 def test_a_second_start_on_the_same_data_is_refused_in_one_sentence(running: Up, city: Path) -> None:
