@@ -158,8 +158,10 @@ def new_name(from_ms: int, now_ms: int, timezone: str) -> str:
 
 
 async def _replay(request: Request) -> None:
+    from cli.runs import note_period
     from infra.kafka.admin import apply_topics, delete_run_topics
 
+    note_period(request.city, request.run, request.past.span_ms)
     await asyncio.to_thread(apply_topics, request.address, request.network.partitions, run=request.run)
     keep = request.keep_topics
     try:
@@ -230,7 +232,8 @@ async def _stages(request: Request) -> AsyncIterator[tuple[list[Any], bool]]:
     from streams.pipeline import Ground, stages
 
     city, network = request.city, request.network
-    ground = Ground(network, city, Metrics(), typical=typical_of(city, network), run=request.run)
+    typical = typical_of(city, network)
+    ground = Ground(network, city, Metrics(), typical=typical, run=request.run, period_ms=request.past.span_ms)
     async with AsyncExitStack() as stack:
         made = [("worker", stages("worker", ground))]
         try:

@@ -39,6 +39,8 @@ class Ground:
     metrics: Metrics
     typical: Typical | None = None
     run: str = ""
+    period_ms: tuple[int, int] | None = None
+    """Of a replay run: panes outside were needed to compute, and are not stored."""
     store: Store | None = None
     desk: AlertDesk | None = None
 
@@ -72,7 +74,7 @@ def _warn(g: Ground) -> Stage[Any]:
 def _store(g: Ground) -> Stage[Any]:
     if g.store is None:
         raise ConfigError("stage `store`: no store seen, an open one needed")
-    return StoreStage(g.store, g.network.version, g.metrics, run=g.run)
+    return StoreStage(g.store, g.network.version, g.metrics, run=g.run, period_ms=g.period_ms)
 
 
 def _outbox(g: Ground) -> Stage[Any]:

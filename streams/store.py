@@ -43,6 +43,8 @@ class StoreStage:
         Where it counts.
     run
         Replay run, empty for the live city.
+    period_ms
+        Panes that begin outside of [from, to) are not stored; None stores all.
     sleep
         Waits between two tries, s.
     """
@@ -58,9 +60,11 @@ class StoreStage:
         metrics: Metrics,
         *,
         run: str = "",
+        period_ms: tuple[int, int] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store, self._network, self._metrics, self._run, self._sleep = store, network, metrics, run, sleep
+        self._period_ms = period_ms
         self._waiting: list[tuple[Message, Record]] = []
         self._refused: list[DeadLetter] = []
         self.stopping = False
@@ -86,7 +90,8 @@ class StoreStage:
         else:
             record = decode(Forecasts, message.value)
         require_network(record.network, self._network)
-        self._waiting.append((message, record))
+        if self._period_ms is None or self._period_ms[0] <= record.pane_start_ms < self._period_ms[1]:
+            self._waiting.append((message, record))
         return NOTHING
 
     def flush(self, state: None) -> Results:

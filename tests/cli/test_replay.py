@@ -111,6 +111,8 @@ def test_recompute_and_replays_at_two_batch_sizes_and_speeds_give_the_same_bytes
         for file in FILES:
             assert (tmp_path / run / file).read_bytes() == (tmp_path / "offline" / file).read_bytes()
         assert run not in runs(broker)
+    with pytest.raises(ConfigError, match="there was such a run"):
+        call(replay, city, "--data", tmp_path, "--run", "first", "--brokers", broker)
     from citybrain.cityfile import load_city, load_network
 
     settings = load_city(city)
@@ -122,6 +124,24 @@ def test_recompute_and_replays_at_two_batch_sizes_and_speeds_give_the_same_bytes
         assert len(store.states(0, 2**50)) == 0
     finally:
         store.close()
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_replay_of_a_part_stores_no_pane_outside_of_it(city: Path, tmp_path: Path, broker: str) -> None:
+    from citybrain.cityfile import load_city, load_network
+
+    period = ("--from", "2026-04-02T02:00", "--to", "2026-04-02T03:00")
+    result = call(replay, city, "--data", tmp_path, "--run", "part", "--brokers", broker, *period)
+    assert result.exit_code == 0, result.output
+    settings = load_city(city)
+    store = open_store(settings, load_network(settings))
+    try:
+        panes = store.states(0, 2**50, run="part")["time_start_ms"].unique()
+    finally:
+        store.close()
+    assert len(panes) == 12
+    assert panes.max() - panes.min() == 55 * 60_000
 
 
 def test_an_archive_is_recomputed_like_the_feed_it_holds(city: Path, tmp_path: Path) -> None:
