@@ -7,13 +7,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from dashboard.live.feeds import Demo
 from dashboard.screenshot import find_chromium, headless_chromium
 from tests.browser.generated import local_instant_ms
 from tests.browser.serving import Served, serving
 from tests.fakes import city_settings, grid_network
+
+# Nothing here is timed: on two busy cores a page without a GPU may take its time.
+expect.set_options(timeout=20_000)
 
 NOW_MS = local_instant_ms("Europe/Lisbon", 2026, 11, 24, 17, 30)
 FAST = Demo(simulated=True, speed=100.0, label="simulated", feed_clock=True)

@@ -49,7 +49,9 @@ export function fillShortName(el, item, place = "") {
 }
 
 export function alertTitle(alert) {
-  const title = t(`alert.${alert.kind}`, { road: roadName(alert) });
+  // What only detectors say may be something else: of three such alerts on the demo city two were true.
+  const reported = alert.kind === "incident" && alert.reason.includes("reported");
+  const title = t(`alert.${alert.kind}${reported ? ".reported" : ""}`, { road: roadName(alert) });
   return alert.state === "resolved" ? t("alert.resolved", { title }) : title;
 }
 
