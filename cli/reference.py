@@ -14,8 +14,8 @@ def reference() -> str:
     parts = [
         "# Commands\n",
         "Printed from the program by `python -m cli.reference`; a test compares it.\n",
-        "Exit codes: 0 done or stopped as told, 1 something is wrong that the command was asked to look for, 2 the command or its",
-        "surroundings are wrong (one sentence says what), 130 interrupted.\n",
+        "Exit codes: 0 done or stopped as told, 1 something is wrong that the command was asked to look for, 2 the",
+        "command or its surroundings are wrong (one sentence says what), 130 interrupted.\n",
     ]
     context = click.Context(program, info_name="citybrain")
     for name in COMMANDS:
