@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import msgspec
 
-from citybrain.errors import ConfigError
 from citybrain.messages import REPORTS, AlertEvent, Signal, Signals, decode_json, encode_json
 from citybrain.network import Network
 from citybrain.settings import Thresholds
@@ -16,6 +15,7 @@ from citybrain.wire import Message, Output
 from models.cases import Case, Casebook
 from streams.panes import require_network
 from streams.stage import NOTHING, Results
+from streams.states import state_of
 
 _FORMAT = "alert-1"
 WAIT_PANES = 3
@@ -68,14 +68,7 @@ class AlertStage:
 
     def load(self, partition: int, blob: bytes) -> AlertState:
         """Return the state that was dumped."""
-        try:
-            state = msgspec.msgpack.decode(blob, type=AlertState)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{_FORMAT}: the snapshot cannot be read ({error})") from error
-        seen, allowed = (state.format, state.network), (_FORMAT, self._network.version)
-        if seen != allowed:
-            raise ConfigError(f"snapshot {seen[0]} of network {seen[1]} seen, {allowed[0]} of {allowed[1]} allowed")
-        return state
+        return state_of(AlertState, blob, _FORMAT, self._network.version)
 
     def step(self, state: AlertState, message: Message) -> Results:
         """Take the signals of one partition, and work on every pane that is complete with them."""

@@ -9,18 +9,17 @@ from typing import ClassVar
 
 from citybrain.topics import TopicName
 from infra.archive import HOUR_MS, Archive
-from streams.stage import NOTHING, Message, Output, Results
+from streams.stage import NOTHING, Message, Results, Stateless
 
 MERGE_AFTER_MS = 5 * 60_000
 """An hour's files are made one so long after its end, by the partition's record time."""
 
 
-class ArchiveStage:
+class ArchiveStage(Stateless):
     """The stage ``archive``. It holds messages for half a minute, so that an hour is a hundred files, then one."""
 
     name: ClassVar[str] = "archive"
     sources: ClassVar[tuple[TopicName, ...]] = ("readings", "passages", "events")
-    keeps_state: ClassVar[bool] = False
     checkpoint_every: ClassVar[timedelta] = timedelta(seconds=30)
 
     def __init__(self, archive: Archive) -> None:
@@ -28,28 +27,10 @@ class ArchiveStage:
         self._pending: list[Message] = []
         self._unmerged: dict[tuple[TopicName, int], set[int]] = {}
 
-    def new(self, partition: int) -> None:
-        """Nothing is remembered of a partition."""
-
-    def dump(self, state: None) -> bytes:
-        """Nothing is remembered of a partition."""
-        return b""
-
-    def load(self, partition: int, blob: bytes) -> None:
-        """Nothing is remembered of a partition."""
-
     def step(self, state: None, message: Message) -> Results:
         """Hold one message."""
         self._pending.append(message)
         return NOTHING
-
-    def flush(self, state: None) -> Results:
-        """Nothing is sent."""
-        return NOTHING
-
-    def provisional(self, state: None) -> Sequence[Output]:
-        """Nothing is shown."""
-        return ()
 
     async def durable(self) -> None:
         """Write what is held."""

@@ -8,7 +8,6 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from citybrain.errors import ConfigError
 from citybrain.messages import DeadLetter
 from citybrain.network import Network
 from citybrain.records import Passages, Quality, Readings, SpeedKind, decode, encode
@@ -18,6 +17,7 @@ from citybrain.wire import Message, Output
 from models.journeys import CameraMap, Journeys, forget
 from streams.panes import require_network
 from streams.stage import NOTHING, Results
+from streams.states import state_of
 
 _FORMAT = "match-1"
 Row = tuple[int, int, float]
@@ -53,14 +53,7 @@ class MatchStage:
 
     def load(self, partition: int, blob: bytes) -> MatchState:
         """Return the state that was dumped."""
-        try:
-            state = msgspec.msgpack.decode(blob, type=MatchState)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{_FORMAT}: the snapshot cannot be read ({error})") from error
-        seen, allowed = (state.format, state.network), (_FORMAT, self._network.version)
-        if seen != allowed:
-            raise ConfigError(f"snapshot {seen[0]} of network {seen[1]} seen, {allowed[0]} of {allowed[1]} allowed")
-        return state
+        return state_of(MatchState, blob, _FORMAT, self._network.version)
 
     def step(self, state: MatchState, message: Message) -> Results:
         """Match one batch of passages."""

@@ -16,13 +16,13 @@ from citybrain.topics import TopicName
 from citybrain.wire import Message
 from infra.database.protocol import AlertDesk
 from streams.panes import require_network
-from streams.stage import NOTHING, Results
+from streams.stage import NOTHING, Results, Stateless
 from streams.store import BACKOFF_S
 
 log = structlog.get_logger()
 
 
-class OutboxStage:
+class OutboxStage(Stateless):
     """Gives the desk what came since the last checkpoint, in one transaction.
 
     Parameters
@@ -41,7 +41,6 @@ class OutboxStage:
 
     name: ClassVar[str] = "outbox"
     sources: ClassVar[tuple[TopicName, ...]] = ("alerts",)
-    keeps_state: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,16 +56,6 @@ class OutboxStage:
         self.stopping = False
         """Set when the program ends: what fails is not tried again, and its messages stay in the log."""
 
-    def new(self, partition: int) -> None:
-        """Return no state."""
-
-    def dump(self, state: None) -> bytes:
-        """Return nothing."""
-        return b""
-
-    def load(self, partition: int, blob: bytes) -> None:
-        """Return no state."""
-
     def step(self, state: None, message: Message) -> Results:
         """Take one event to be applied at the next checkpoint."""
         event = decode_json(AlertEvent, message.value)
@@ -76,14 +65,6 @@ class OutboxStage:
             raise BadRecord("out_of_range", f"segments {event.segments} seen, some of 0 to {limit - 1} allowed")
         self._waiting.append(event)
         return NOTHING
-
-    def flush(self, state: None) -> Results:
-        """Return nothing."""
-        return NOTHING
-
-    def provisional(self, state: None) -> tuple[()]:
-        """Return nothing."""
-        return ()
 
     async def durable(self) -> None:
         """Apply what came since the last time; tried again until the desk has taken it.

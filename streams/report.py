@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from citybrain.messages import REPORTS, Event, EventKind, Signal, Signals, decod
 from citybrain.network import Network
 from citybrain.topics import TopicName
 from citybrain.wire import Message, Output
-from streams.stage import NOTHING, Results
+from streams.stage import NOTHING, Results, Stateless
 
 MODEL = "report-1"
 NEAR_M = 150.0
@@ -22,26 +21,15 @@ PROBABILITY: dict[EventKind, float] = {"incident": 1.0, "closure": 1.0, "report"
 """How sure a report is. A citizen's counts where it is also slow; planned works are no cause for an alert."""
 
 
-class ReportStage:
+class ReportStage(Stateless):
     """Turns an event into a signal at its segment; a newer version of the event replaces the signal."""
 
     name: ClassVar[str] = "report"
     sources: ClassVar[tuple[TopicName, ...]] = ("events",)
-    keeps_state: ClassVar[bool] = False
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self._by_id = {str(name): index for index, name in enumerate(network.segments.id)}
-
-    def new(self, partition: int) -> None:
-        """Return no state."""
-
-    def dump(self, state: None) -> bytes:
-        """Return nothing: there is no state."""
-        return b""
-
-    def load(self, partition: int, blob: bytes) -> None:
-        """Return no state."""
 
     def step(self, state: None, message: Message) -> Results:
         """Return the event's signal."""
@@ -69,14 +57,6 @@ class ReportStage:
             signals=(signal,),
         )
         return Results([Output("signals", 0, event.id.encode(), encode_json(signals))])
-
-    def flush(self, state: None) -> Results:
-        """Return nothing."""
-        return NOTHING
-
-    def provisional(self, state: None) -> Sequence[Output]:
-        """Return nothing."""
-        return ()
 
     async def durable(self) -> None:
         """Do nothing: all effects are in Kafka."""

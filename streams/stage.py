@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from citybrain.errors import BadRecord
 from citybrain.messages import DeadLetter, encode_json
@@ -28,7 +28,7 @@ class Results:
     read: tuple[str, int] | None = None
 
 
-__all__ = ["NOTHING", "Message", "Output", "Results", "Stage", "letter", "refusal"]
+__all__ = ["NOTHING", "Message", "Output", "Results", "Stage", "Stateless", "letter", "refusal"]
 
 NOTHING = Results()
 _LONGEST = 300
@@ -84,6 +84,30 @@ class Stage(Protocol[S]):
     async def durable(self) -> None:
         """Make effects outside Kafka durable, before messages are acknowledged (the stores)."""
         ...
+
+
+class Stateless:
+    """What stages without a state have in common: nothing is kept of a partition, nothing shown of open panes."""
+
+    keeps_state: ClassVar[bool] = False
+
+    def new(self, partition: int) -> None:
+        """Return no state."""
+
+    def dump(self, state: None) -> bytes:
+        """Return nothing: there is no state."""
+        return b""
+
+    def load(self, partition: int, blob: bytes) -> None:
+        """Return no state."""
+
+    def flush(self, state: None) -> Results:
+        """Return nothing: nothing is revised."""
+        return NOTHING
+
+    def provisional(self, state: None) -> Sequence[Output]:
+        """Return nothing: nothing is shown before it is done."""
+        return ()
 
 
 def refusal(stage: str, message: Message, error: BadRecord) -> DeadLetter:

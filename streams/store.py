@@ -21,7 +21,7 @@ from citybrain.topics import TopicName
 from citybrain.wire import Message
 from infra.stores.protocol import Batch, Store
 from streams.panes import require_network
-from streams.stage import NOTHING, Results, refusal
+from streams.stage import NOTHING, Results, Stateless, refusal
 
 Record = SegmentStates | AreaIndices | Forecasts
 BACKOFF_S = (0.5, 30.0)
@@ -30,7 +30,7 @@ BACKOFF_S = (0.5, 30.0)
 log = structlog.get_logger()
 
 
-class StoreStage:
+class StoreStage(Stateless):
     """Writes what came since the last checkpoint in one transaction; the newest version of a pane wins.
 
     Parameters
@@ -51,7 +51,6 @@ class StoreStage:
 
     name: ClassVar[str] = "store"
     sources: ClassVar[tuple[TopicName, ...]] = ("segment-states", "area-indices", "forecasts")
-    keeps_state: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -69,16 +68,6 @@ class StoreStage:
         self._refused: list[DeadLetter] = []
         self.stopping = False
         """Set when the program ends: a write that fails is not tried again, and its messages stay in the log."""
-
-    def new(self, partition: int) -> None:
-        """Return no state."""
-
-    def dump(self, state: None) -> bytes:
-        """Return nothing."""
-        return b""
-
-    def load(self, partition: int, blob: bytes) -> None:
-        """Return no state."""
 
     def step(self, state: None, message: Message) -> Results:
         """Take one record to be written at the next checkpoint."""
@@ -98,10 +87,6 @@ class StoreStage:
         """Return what the store refused for good at the last checkpoint."""
         refused, self._refused = self._refused, []
         return Results(refused=refused) if refused else NOTHING
-
-    def provisional(self, state: None) -> tuple[()]:
-        """Return nothing."""
-        return ()
 
     async def durable(self) -> None:
         """Write what came since the last time; tried again until the store has taken it.
