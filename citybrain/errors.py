@@ -29,6 +29,10 @@ class BrokerUnavailable(CityBrainError):
     """No broker answers where one was expected."""
 
 
+class Stuck(CityBrainError):
+    """Messages wait and none is applied: the process ends with exit code 3, for its supervisor to start it anew."""
+
+
 class FeedError(CityBrainError):
     """A feed cannot be read as described."""
 
@@ -48,6 +52,14 @@ class BadRecord(CityBrainError):
 
 class StoreError(CityBrainError):
     """The store failed for now: the write is tried again."""
+
+
+class StoreBusy(StoreError):
+    """The store asks to be left alone for a while, s."""
+
+    def __init__(self, detail: str, after_s: float) -> None:
+        super().__init__(detail)
+        self.after_s = after_s
 
 
 class StoreRefused(StoreError):

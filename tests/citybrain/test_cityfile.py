@@ -182,6 +182,13 @@ metrics = { speed = { column = "v", unit = "km/h" }, flow_vph = { column = "q", 
             "city.toml:6: webhooks[1].url: 'ftp://x' seen, an http or https address allowed",
         ),
         (
+            SMALL + 'public_url = "https://x.org/page"',
+            (
+                "city.toml:3: public_url: 'https://x.org/page' seen, an address such as 'https://traffic.example.org' "
+                "without a path, or empty allowed"
+            ),
+        ),
+        (
             SMALL + '[[simulated]]\n[[simulated.scripted]]\nsegment = "a"\nat = "7:04"',
             "city.toml:6: simulated[1].scripted[1].at: '7:04' seen, a time of day such as '07:04' allowed",
         ),
@@ -255,3 +262,38 @@ def test_lines_are_found_in_nested_tables_and_dotted_keys() -> None:
         ("d", 1, "z", "p"): 9,
         ("d", 1, "z", "q"): 9,
     }
+
+
+def test_a_scenario_file_lies_in_the_city_folder_and_a_ready_one_is_named(tmp_path: Path) -> None:
+    feeds = '[[simulated]]\nname = "a"\nscenario = "mine.toml"\n[[simulated]]\nname = "b"\nscenario = "storm"\n'
+    city = parse_city(f'name = "Porto"\ntimezone = "Europe/Lisbon"\n{feeds}', tmp_path)
+    assert [feed.scenario for feed in city.simulated] == [str(tmp_path.resolve() / "mine.toml"), "storm"]
+
+
+def test_a_sumo_feed_is_driven_or_read_from_files() -> None:
+    text = SMALL + '[[sumo]]\nname = "s"\nstart = "2026-04-02T06:00"\n'
+    (driven,) = parse_city(text + 'config = "t.sumocfg"\ninterval = "30s"\nprobe_share = 0.05\n', Path("/c")).sumo
+    assert (driven.config, driven.interval, driven.probe_share) == ("t.sumocfg", timedelta(seconds=30), 0.05)
+    (read,) = parse_city(text + 'files = "*.xml"\n', Path("/c")).sumo
+    assert (read.files, read.probe_share) == ("*.xml", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "sumo[1]: neither config nor files seen, one of them allowed"),
+        ('config = "a"\nfiles = "b"', "sumo[1]: config and files seen, one of them allowed"),
+        ('config = "a"\nprobe_share = 1.5', "probe_share: 1.5 seen, a share from 0 to 1 allowed"),
+        ('config = "a"\ninterval = "0s"', "interval: '0s' seen, a duration of a second or more allowed"),
+    ],
+)
+def test_a_sumo_feed_that_cannot_be_is_refused(lines: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_city(f'{SMALL}[[sumo]]\nname = "s"\nstart = "2026-04-02T06:00"\n{lines}\n', Path("/c"))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["noon", "2026-04-02T06:00Z", "06:00"])
+def test_a_sumo_feed_begins_at_a_local_time(start: str) -> None:
+    with pytest.raises(ConfigError, match=f"start: '{start}' seen, a local time without a zone"):
+        parse_city(f'{SMALL}[[sumo]]\nname = "s"\nstart = "{start}"\nfiles = "a"\n', Path("/c"))
