@@ -102,7 +102,7 @@ def congestion_level(
     ratio = np.round(speed_kmh / free_flow_kmh, 9)
     level = np.ones(ratio.shape, dtype=np.uint8)
     for limit in breaks:
-        level += (ratio <= limit).astype(np.uint8)
+        level += ratio <= limit
     level[np.isnan(ratio)] = 0
     return level
 

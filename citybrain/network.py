@@ -9,12 +9,13 @@ import hashlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from citybrain.arrowcolumns import numpy_column
 from citybrain.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,6 +27,9 @@ ROAD_CLASSES: tuple[RoadClass, ...] = get_args(RoadClass)
 
 AreaLevel = Literal["city", "district", "street"]
 AREA_LEVELS: tuple[AreaLevel, ...] = get_args(AreaLevel)
+
+JOURNEY_KINDS = ("camera", "probe", "bus")
+"""Kinds of detectors that measure journeys and do not count every vehicle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ class Detectors:
     lanes
         Number of lanes it covers: all of the segment's for a whole-carriageway station, 1 for a lane detector.
     kind
-        ``loop``, ``radar``, ``camera``, ``probe`` or ``station``.
+        ``loop``, ``single`` (a loop that measures no speed), ``radar``, ``station``; `JOURNEY_KINDS`: ``camera``,
+        ``probe`` (journeys of a share of all vehicles), ``bus`` (of buses, whose stops are in them).
     """
 
     id: StrArray
@@ -200,7 +205,7 @@ class Network:
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if metadata.get("format") != "1":
             raise ConfigError(f"{path}: network format {metadata.get('format')!r} seen, '1' allowed")
-        column = {name: _to_numpy(table.column(name)[0].values) for name in table.column_names}
+        column = {name: numpy_column(table.column(name)[0].values) for name in table.column_names}
         try:
             return cls(
                 Segments(**{f.name: column[f"segments.{f.name}"] for f in fields(Segments)}),
@@ -221,9 +226,3 @@ def _columns(network: Network) -> dict[str, npt.NDArray[np.generic]]:
             columns[f"{prefix}.{f.name}"] = np.ascontiguousarray(getattr(part, f.name))
     columns["lon_lat"] = np.ascontiguousarray(network.lon_lat).reshape(-1)
     return columns
-
-
-def _to_numpy(values: pa.Array) -> npt.NDArray[Any]:
-    if pa.types.is_string(values.type):
-        return np.array(values.to_pylist(), dtype=np.str_)
-    return cast("npt.NDArray[Any]", values.to_numpy(zero_copy_only=False))

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from citybrain.arrow import Codec, Column
 from citybrain.errors import BadRecord
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,6 +38,20 @@ class Quality(IntEnum):
     IMPUTED_BY_SOURCE = 5
     DERIVED = 6
     STALE = 7
+
+
+class Verdict(IntEnum):
+    """What is wrong with a detector, as far as its own readings tell."""
+
+    WELL = 0
+    STUCK = 1
+    """It repeats one reading."""
+    LOCKED = 2
+    """It is covered all the time, and nobody passes."""
+    OVERCOUNTING = 3
+    """It counts more vehicles than its occupancy and speeds have room for."""
+    SILENT = 4
+    """Nothing has been heard of it."""
 
 
 class SpeedKind(IntEnum):
@@ -326,8 +340,39 @@ class Passages:
     speed_kmh: FloatArray
 
 
-ColumnRecord = Readings | SegmentStates | AreaPartials | AreaIndices | Forecasts | Passages
-R = TypeVar("R", Readings, SegmentStates, AreaPartials, AreaIndices, Forecasts, Passages)
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorHealth:
+    """Detectors of one partition that are not well, all of them: it replaces what was told before.
+
+    Arrays have shape (n,); without rows all are well.
+
+    Attributes
+    ----------
+    network, partition
+        As in `SegmentStates`.
+    at_ms
+        Event time up to which they were judged, ms UTC.
+    version
+        Offset in ``readings`` of the message that caused it.
+    detector
+        Detector index, ascending.
+    verdict
+        `Verdict`. Readings of all but silent ones are left out of the segments' states.
+    since_ms
+        Since when, ms UTC.
+    """
+
+    network: str
+    partition: int
+    at_ms: int
+    version: int
+    detector: IntArray
+    verdict: ByteArray
+    since_ms: LongArray
+
+
+ColumnRecord = Readings | SegmentStates | AreaPartials | AreaIndices | Forecasts | Passages | DetectorHealth
+R = TypeVar("R", Readings, SegmentStates, AreaPartials, AreaIndices, Forecasts, Passages, DetectorHealth)
 
 RECORD_NAMES: dict[type[ColumnRecord], str] = {
     Readings: "readings",
@@ -336,6 +381,7 @@ RECORD_NAMES: dict[type[ColumnRecord], str] = {
     AreaIndices: "area-indices",
     Forecasts: "forecasts",
     Passages: "passages",
+    DetectorHealth: "detector-health",
 }
 
 _DTYPE: dict[str, npt.DTypeLike] = {
@@ -345,78 +391,68 @@ _DTYPE: dict[str, npt.DTypeLike] = {
     "ByteArray": np.uint8,
     "npt.NDArray[np.float32]": np.float32,
 }
-_PARSE = {"str": str, "int": int, "Status": str}
+_PARSE: dict[str, type[str] | type[int]] = {"str": str, "int": int, "Status": str}
 _WIDTH: dict[type[Any], int] = {Forecasts: len(HORIZONS_MIN)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How records of one kind are written; scalars come before arrays in each of them."""
+
+    texts: dict[str, str]
+    scalars: tuple[tuple[str, type[str] | type[int]], ...]
+    arrays: tuple[str, ...]
+    codec: Codec
+
+    @classmethod
+    def of(cls, kind: type[ColumnRecord]) -> _Form:
+        types = {f.name: cast(str, f.type) for f in fields(kind)}
+        width = _WIDTH.get(kind, 1)
+        columns = [
+            Column(n, np.dtype(_DTYPE[t]), 1 if n == "segment" else width) for n, t in types.items() if t in _DTYPE
+        ]
+        return cls(
+            {"record": RECORD_NAMES[kind], "record_version": str(RECORD_VERSION)},
+            tuple((name, _PARSE[of]) for name, of in types.items() if of in _PARSE),
+            tuple(column.name for column in columns),
+            Codec(columns),
+        )
+
+
+_FORMS: dict[type[ColumnRecord], _Form] = {kind: _Form.of(kind) for kind in RECORD_NAMES}
 
 
 def encode(record: ColumnRecord) -> bytes:
     """Return the record as an Arrow IPC stream with one batch."""
-    metadata = {"record": RECORD_NAMES[type(record)], "record_version": str(RECORD_VERSION)}
-    arrays: list[pa.Array] = []
-    names: list[str] = []
-    for f in fields(record):
-        value = getattr(record, f.name)
-        if f.type in _PARSE:
-            metadata[f.name] = str(value)
-            continue
-        # A column that begins with a number need not be looked through.
-        if value.dtype.kind == "f" and value.ndim == 1 and len(value) and np.isnan(value[0]) and np.isnan(value).all():
-            continue
-        column = pa.array(value.reshape(-1))
-        arrays.append(pa.FixedSizeListArray.from_arrays(column, value.shape[1]) if value.ndim == 2 else column)
-        names.append(f.name)
-    batch = pa.RecordBatch.from_arrays(arrays, names=names).replace_schema_metadata(metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return cast(bytes, sink.getvalue().to_pybytes())
+    form = _FORMS[type(record)]
+    texts = form.texts | {name: str(getattr(record, name)) for name, _ in form.scalars}
+    return form.codec.write([getattr(record, name) for name in form.arrays], texts)
 
 
 def decode(kind: type[R], value: bytes | memoryview) -> R:
-    """Read one record of the given kind.
+    """Read one record of the given kind; its arrays cannot be written to.
 
     Raises
     ------
     BadRecord
         ``malformed`` if the bytes are no such record, of another version, or a column is missing or ill-typed.
     """
+    form = _FORMS[kind]
     try:
-        with pa.ipc.open_stream(value) as reader:
-            batch = reader.read_next_batch()
-        metadata = {key.decode(): text.decode() for key, text in (batch.schema.metadata or {}).items()}
-    except (pa.ArrowInvalid, OSError, StopIteration, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise BadRecord("malformed", f"no Arrow stream: {error}") from error
-    expected = (RECORD_NAMES[kind], str(RECORD_VERSION))
-    seen = (metadata.get("record"), metadata.get("record_version"))
-    if seen != expected:
-        raise BadRecord("malformed", f"record {seen} seen, {expected} allowed")
-    values: dict[str, Any] = {}
-    for f in fields(kind):
-        if f.type in _PARSE:
-            values[f.name] = _scalar(metadata, f.name, cast(str, f.type))
-        else:
-            values[f.name] = _column(batch, f.name, _DTYPE[cast(str, f.type)], kind)
-    return kind(**values)
+        schema, texts = form.codec.open(value)
+        expected = form.texts["record"], form.texts["record_version"]
+        seen = texts.get("record"), texts.get("record_version")
+        if seen != expected:
+            raise BadRecord("malformed", f"record {seen} seen, {expected} allowed")
+        values: list[Any] = [_scalar(texts, name, parse) for name, parse in form.scalars]
+        values += form.codec.read(value, schema)
+    except ValueError as error:
+        raise BadRecord("malformed", str(error)) from error
+    return kind(*values)
 
 
-def _scalar(metadata: dict[str, str], name: str, kind: str) -> str | int:
+def _scalar(texts: dict[str, str], name: str, parse: type[str] | type[int]) -> str | int:
     try:
-        return cast(str | int, _PARSE[kind](metadata[name]))
+        return parse(texts[name])
     except (KeyError, ValueError) as error:
-        raise BadRecord("malformed", f"{name}: {metadata.get(name)!r} seen, {kind} allowed") from error
-
-
-def _column(batch: pa.RecordBatch, name: str, dtype: npt.DTypeLike, kind: type) -> npt.NDArray[Any]:
-    at = batch.schema.get_field_index(name)
-    if at < 0:
-        if np.dtype(dtype) != np.float64:
-            raise BadRecord("malformed", f"column {name} is missing")
-        return np.full(batch.num_rows, np.nan)
-    column = batch.column(at)
-    if column.null_count:
-        raise BadRecord("malformed", f"column {name}: {column.null_count} nulls seen, none allowed (missing is NaN)")
-    two_dimensional = pa.types.is_fixed_size_list(column.type)
-    array = (column.flatten() if two_dimensional else column).to_numpy(zero_copy_only=False)
-    if array.dtype != np.dtype(dtype):
-        raise BadRecord("malformed", f"column {name}: {array.dtype} seen, {np.dtype(dtype)} allowed")
-    return cast("npt.NDArray[Any]", array.reshape(-1, _WIDTH[kind]) if two_dimensional else array)
+        raise ValueError(f"{name}: {texts.get(name)!r} seen, {parse.__name__} allowed") from error

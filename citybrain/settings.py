@@ -60,11 +60,15 @@ class Limits:
         Highest speed.
     interval
         Longest interval of observation.
+    shortest_vehicle_m
+        A detector whose vehicles cover less on the mean, length and detection zone together, counts too many; 0 judges
+        none.
     """
 
     flow_vph_per_lane: float = 3600.0
     speed_kmh: float = 250.0
     interval: timedelta = timedelta(hours=1)
+    shortest_vehicle_m: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,12 @@ class Thresholds:
         Speed ratios that end levels 1..4 (GB/T 33171: 0.70, 0.50, 0.40, 0.30); a boundary belongs to the worse level.
     speed_floor_kmh
         Speed taken where vehicles are present and the measured speed is 0 (PeMS: 3 mph).
+    standing_occupancy
+        A loop covered for this share of an interval, with no speed, has vehicles standing on it: PeMS calls an
+        occupancy above 0.70 a high value.
+    effective_length_m
+        Mean vehicle length plus the detection zone: density a lane is occupancy over this (PeMS: 22 ft where nothing
+        is known of the detector).
     warn_probability
         Expected congestion is signalled from this probability.
     open_after, close_after
@@ -90,6 +100,8 @@ class Thresholds:
 
     level_breaks: tuple[float, float, float, float] = (0.70, 0.50, 0.40, 0.30)
     speed_floor_kmh: float = 4.828032
+    standing_occupancy: float = 0.70
+    effective_length_m: float = 6.7056
     warn_probability: float = 0.6
     open_after: timedelta = timedelta(minutes=3)
     close_after: timedelta = timedelta(minutes=5)
@@ -165,6 +177,39 @@ class TableFeed:
 
 
 @dataclass(frozen=True, slots=True)
+class SumoFeed:
+    """SUMO as a feed: a simulation that is driven, or files that one wrote.
+
+    Attributes
+    ----------
+    name
+        Name of the source.
+    start
+        Local time of the simulation's second 0, such as ``2026-04-02T00:00``.
+    config
+        The ``.sumocfg`` that is driven through libsumo; relative to the city folder or absolute.
+    files
+        Glob of output files (E1, E2, floating-car data), as in `TableFeed`.
+    interval
+        Loops of a driven simulation report so often; positions of vehicles are put together over so long.
+    probe_share
+        Share of the vehicles that tell where they are.
+    """
+
+    name: str
+    start: str
+    config: str = ""
+    files: str = ""
+    interval: timedelta = timedelta(minutes=1)
+    probe_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if bool(self.config) == bool(self.files):
+            seen = "config and files" if self.config else "neither config nor files"
+            raise ValueError(f"{seen} seen, one of them allowed")
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptedIncident:
     """An incident of the simulated city that happens every day, besides the drawn ones: for demos and drills.
 
@@ -204,12 +249,25 @@ class SimulatedFeed:
         Mean number of incidents that close lanes.
     faulty_share
         Share of detectors with a fault.
+    signals
+        Whether junctions of main roads have fixed-time signals; otherwise time is shared there on average.
+    truck_share
+        Share of the trips that trucks make, 0..1.
+    capacity_drop
+        Share of a motorway's capacity that is lost while a queue stands before it, 0 to 0.5.
     speed
         How many times faster than real time, until the present is reached; 1 follows the wall clock.
     start
         Local time of day at which the demo's clock starts on the last Tuesday; empty with ``speed`` 1.
     scripted
         Incidents that happen every day.
+    scenario
+        Name of a ready scenario, or a scenario file in the city folder: what it says goes before these settings; empty
+        is an ordinary city.
+    calibration
+        File that ``citybrain calibrate --counts`` wrote, in the city folder; empty is the demand as the model has it.
+    land_use
+        File with the city's land use, in the city folder; empty is ``landuse.arrow`` where there is one.
     """
 
     name: str = "simulated"
@@ -218,9 +276,15 @@ class SimulatedFeed:
     interval: timedelta = timedelta(seconds=30)
     incidents_per_day: float = 40.0
     faulty_share: float = 0.02
+    signals: bool = False
+    truck_share: float = 0.0
+    capacity_drop: float = 0.0
     speed: float = 1.0
     start: str = ""
     scripted: tuple[ScriptedIncident, ...] = ()
+    scenario: str = ""
+    calibration: str = ""
+    land_use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +313,67 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Brokers elsewhere and how to speak to them; where ``brokers`` is empty the city has an embedded one.
+
+    Attributes
+    ----------
+    brokers
+        ``host:port[,host:port...]``; ``--brokers`` of a command takes its place.
+    replication, min_insync_replicas
+        Copies of each partition, and how many of them must have a message before it counts as written.
+    security
+        How a connection is made: in the clear or by TLS (``ssl``), without or with a password (``sasl_``).
+    mechanism
+        How the password is proved, with ``sasl_``.
+    username, password_file
+        Who connects; the file holds the password alone. Relative files lie in the city folder.
+    ca_file
+        Certificates of the authorities trusted; empty is the machine's own.
+    certificate_file, key_file
+        This client's own certificate and key, where brokers ask for one.
+    """
+
+    brokers: str = ""
+    replication: int = 1
+    min_insync_replicas: int = 1
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where results are kept.
+
+    Attributes
+    ----------
+    kind
+        ``duckdb``: a file in the data folder, for one process; ``influxdb``: InfluxDB 2.7, for several machines.
+    url, org, bucket
+        Of InfluxDB; the buckets of roll-ups are named after ``bucket``.
+    token_file
+        File that holds the token alone. Relative files lie in the city folder.
+    keep
+        Every pane of every segment is kept so long.
+    keep_rollups
+        Roll-ups of segments and areas are kept so long.
+    """
+
+    kind: Literal["duckdb", "influxdb"] = "duckdb"
+    url: str = "http://127.0.0.1:8086"
+    org: str = "citybrain"
+    bucket: str = "citybrain"
+    token_file: str = "influxdb-token"  # noqa: S105  the name of a file
+    keep: timedelta = timedelta(days=14)
+    keep_rollups: timedelta = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
 class CitySettings:
     """One city.
 
@@ -270,8 +395,16 @@ class CitySettings:
         ``time``: topics keep by time; ``size``: by size, where the feed's clock is not the wall clock.
     database_url
         SQLAlchemy URL of alerts and outbox; empty is SQLite in the data folder.
+    database_password_file
+        File that holds the password for ``database_url`` alone; empty where the URL needs none. A relative one lies in
+        the city folder.
+    archive_keep
+        Raw messages stay in the archive so long.
     json_edge
         True where `POST /api/v1/readings` and ``readings-json`` are open.
+    public_url
+        Address of the page as people and receivers of webhooks reach it, through a proxy on the same machine; empty is
+        where it listens.
     """
 
     folder: Path
@@ -283,12 +416,18 @@ class CitySettings:
     typical_file: str = ""
     retention: Literal["time", "size"] = "time"
     database_url: str = ""
+    database_password_file: str = ""
+    archive_keep: timedelta = timedelta(days=400)
     json_edge: bool = True
+    public_url: str = ""
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)
     limits: Limits = field(default_factory=Limits)
     thresholds: Thresholds = field(default_factory=Thresholds)
     tables: tuple[TableFeed, ...] = ()
     simulated: tuple[SimulatedFeed, ...] = ()
+    sumo: tuple[SumoFeed, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 
     @property

@@ -12,6 +12,7 @@ TopicName = Literal[
     "events",
     "segment-states",
     "live-states",
+    "detector-health",
     "area-partials",
     "area-indices",
     "forecasts",
@@ -100,6 +101,14 @@ TOPICS: dict[TopicName, Topic] = {
             "Open panes, for the screen only.",
         ),
         Topic(
+            "detector-health",
+            "detector-health (Arrow)",
+            "partition",
+            "city",
+            None,
+            "Detectors that are not well, and why.",
+        ),
+        Topic(
             "area-partials",
             "area-partials (Arrow)",
             "partition/pane",
@@ -137,3 +146,14 @@ def topic_address(name: TopicName, run: str = "") -> str:
     ('citybrain.readings', 'citybrain.r1.readings')
     """
     return f"{PREFIX}.{run}.{name}" if run else f"{PREFIX}.{name}"
+
+
+def group_address(role: str, run: str = "") -> str:
+    """Return the consumer group of a role; a replay run has groups of its own.
+
+    Examples
+    --------
+    >>> group_address("worker"), group_address("worker", "r1")
+    ('citybrain.worker', 'citybrain.r1.worker')
+    """
+    return f"{PREFIX}.{run}.{role}" if run else f"{PREFIX}.{role}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 KMH_PER_MPH = 1.609344
 KM_PER_MILE = 1.609344
+KMH_PER_MS = 3.6
 M_PER_KM = 1000.0
 S_PER_H = 3600.0
 MS_PER_S = 1000
