@@ -11,6 +11,7 @@ import pytest
 
 from infra.kafka.admin import apply_topics, delete_run_topics
 from infra.kafka.broker import EmbeddedBroker
+from infra.kafka.client import Brokers
 from infra.kafka.jars import cache_folder, jars_in
 
 FreshTopics = Callable[..., str]
@@ -23,14 +24,14 @@ def jars_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory, jars_folder: Path) -> Iterator[str]:
-    """Return the address of the session's broker. Tests tell their topics apart by `fresh_topics`."""
+def broker(tmp_path_factory: pytest.TempPathFactory, jars_folder: Path) -> Iterator[Brokers]:
+    """Return the session's broker. Tests tell their topics apart by `fresh_topics`."""
     with EmbeddedBroker(tmp_path_factory.mktemp("broker"), jars_folder=jars_folder) as running:
-        yield running.address
+        yield Brokers(running.address)
 
 
 @pytest.fixture
-def fresh_topics(broker: str) -> Iterator[FreshTopics]:
+def fresh_topics(broker: Brokers) -> Iterator[FreshTopics]:
     """Return a function ``(city_partitions=2) -> run`` that makes all topics under a run name of its own."""
     made: list[str] = []
 

@@ -12,16 +12,21 @@ from kafka import KafkaAdminClient
 from kafka.errors import (
     IncompatibleBrokerVersion,
     KafkaConfigurationError,
+    KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     TopicAlreadyExistsError,
+    UnknownBrokerIdError,
     UnrecognizedBrokerVersion,
     UnsupportedVersionError,
     for_code,
 )
 
 from citybrain.errors import BrokerUnavailable, ConfigError
+from citybrain.settings import KafkaSettings
 from citybrain.topics import PREFIX, TOPICS, Topic, TopicName, topic_address
-from infra.kafka.client import no_answer, silence_libraries, wait_for_broker
+from infra.kafka.client import Brokers, answering, answers, no_answer, silence_libraries, wait_for_broker
+from infra.kafka.refusal import refuse_disagreement
 
 OLDEST_BROKER = (3, 0)
 MESSAGE_MAX_BYTES = 16 * 2**20
@@ -35,15 +40,18 @@ SIZE_BYTES: Mapping[TopicName, int] = {"readings": 256 * 2**20, "segment-states"
 SIZE_BYTES_OTHERS = 64 * 2**20
 
 Retention = Literal["time", "size"]
+SINGLE = KafkaSettings()
 
 
-def topic_settings(topic: Topic, *, retention: Retention = "time", replay: bool = False) -> dict[str, str]:
+def topic_settings(
+    topic: Topic, *, copies: KafkaSettings = SINGLE, retention: Retention = "time", replay: bool = False
+) -> dict[str, str]:
     """Return the broker's settings of a topic.
 
     Kafka deletes by record time. Where the feed's clock is not the wall clock (``size``) a topic is bounded by bytes
     instead, and a replay keeps everything until its topics are removed.
     """
-    common = {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
+    common = {"max.message.bytes": str(MESSAGE_MAX_BYTES), "min.insync.replicas": str(copies.min_insync_replicas)}
     if topic.compacted:
         return common | {
             "cleanup.policy": "compact",
@@ -62,44 +70,77 @@ def topic_settings(topic: Topic, *, retention: Retention = "time", replay: bool 
         return common | {"retention.ms": "-1", "retention.bytes": str(size), "segment.bytes": str(segment)}
     # Only closed segments are deleted: a topic kept for ten minutes needs segments of a minute or two.
     segment_ms = max(MINUTE_MS, topic.retention_ms // 7)
-    return common | {"retention.ms": str(topic.retention_ms), "segment.ms": str(segment_ms)}
+    return common | {
+        "retention.ms": str(topic.retention_ms),
+        "retention.bytes": "-1",
+        "segment.ms": str(segment_ms),
+    }
 
 
 def apply_topics(
-    address: str, city_partitions: int, *, run: str = "", retention: Retention = "time", timeout_s: float = 10.0
+    brokers: Brokers, city_partitions: int, *, run: str = "", retention: Retention = "time", timeout_s: float = 10.0
 ) -> tuple[str, ...]:
     """Make the topics of the table that are absent, in one request, and return their names on the broker.
 
-    Settings of topics that exist are left as the operator has them; their partitions must fit the city.
+    Settings of topics that exist are left as the operator has them (`infra.kafka.differences` changes them); their
+    partitions must fit the city.
 
     Raises
     ------
     BrokerUnavailable
         If no broker answers in time.
     ConfigError
-        If a topic has another number of partitions, or the broker refuses or is too old.
+        If a topic has another number of partitions, there are fewer brokers than copies, or one refuses or is too old.
     """
     _check_run(run)
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            return _apply(brokers, city_partitions, run, retention, timeout_s)
+        except BrokerUnavailable:
+            # One of several that has just died is asked for a few seconds more.
+            if time.monotonic() > deadline_s or not answers(brokers):
+                raise
+            time.sleep(0.2)
+
+
+def _apply(brokers: Brokers, city_partitions: int, run: str, retention: Retention, timeout_s: float) -> tuple[str, ...]:
     wanted = {topic_address(topic.name, run): topic for topic in TOPICS.values()}
-    with admin(address, timeout_s) as client:
+    with admin(brokers, timeout_s) as client:
         seen = _partitions(client)
         absent = {name: topic for name, topic in wanted.items() if name not in seen}
         if absent:
-            _create(client, absent, city_partitions, retention=retention, replay=bool(run))
+            refuse_few_nodes(client, brokers)
+            _create(client, brokers, absent, city_partitions, retention=retention, replay=bool(run))
             seen = _partitions(client, list(wanted))
     for name, topic in wanted.items():
         expected = topic.partitions(city_partitions)
         if seen.get(name) != expected:
-            raise ConfigError(
-                f"topic {name} on {address}: {seen.get(name, 0)} partitions seen, {expected} expected by the network;"
-                " remove the topic, or use the network it was made for"
-            )
+            raise wrong_partitions(brokers, name, seen.get(name, 0), expected)
     return tuple(absent)
 
 
-def runs(address: str, timeout_s: float = 10.0) -> tuple[str, ...]:
+def wrong_partitions(brokers: Brokers, topic: str, seen: int, expected: int) -> ConfigError:
+    """Return the error for a topic of another network."""
+    return ConfigError(
+        f"topic {topic} on {brokers}: {seen} partitions seen, {expected} expected by the network;"
+        " remove the topic, or use the network it was made for"
+    )
+
+
+def refuse_few_nodes(client: KafkaAdminClient, brokers: Brokers) -> None:
+    """Raise `ConfigError` if fewer brokers run than there are to be copies."""
+    nodes = len(client.describe_cluster()["brokers"])
+    if nodes < brokers.settings.replication:
+        raise ConfigError(
+            f"kafka.replication {brokers.settings.replication} seen, at most {nodes} allowed:"
+            f" so many brokers run at {brokers}"
+        )
+
+
+def runs(brokers: Brokers, timeout_s: float = 10.0) -> tuple[str, ...]:
     """Return the names of replay runs that have topics, sorted."""
-    with admin(address, timeout_s) as client:
+    with admin(brokers, timeout_s) as client:
         names = client.list_topics()
     return tuple(sorted({run for name in names if (run := run_of(name))}))
 
@@ -116,7 +157,7 @@ def run_of(address_of_topic: str) -> str:
     return parts[1] if len(parts) == 3 and parts[0] == PREFIX and parts[2] in TOPICS else ""
 
 
-def delete_run_topics(address: str, run: str, timeout_s: float = 10.0) -> int:
+def delete_run_topics(brokers: Brokers, run: str, timeout_s: float = 10.0) -> int:
     """Delete the topics and consumer groups of a replay run; return how many topics there were.
 
     Raises
@@ -126,7 +167,7 @@ def delete_run_topics(address: str, run: str, timeout_s: float = 10.0) -> int:
     """
     if not run:
         raise ConfigError("run '' seen, the name of a replay run allowed: the live topics are not deleted")
-    with admin(address, timeout_s) as client:
+    with admin(brokers, timeout_s) as client:
         names = [name for name in client.list_topics() if run_of(name) == run]
         if names:
             client.delete_topics(names)
@@ -140,42 +181,57 @@ def delete_run_topics(address: str, run: str, timeout_s: float = 10.0) -> int:
 
 
 @contextmanager
-def admin(address: str, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
+def admin(brokers: Brokers, timeout_s: float = 10.0) -> Iterator[KafkaAdminClient]:
     """Open an admin client; errors of the library leave it as ours."""
     silence_libraries()
-    wait_for_broker(address, timeout_s)
+    wait_for_broker(brokers, timeout_s)
+    if brokers.settings.security != "plaintext":
+        refuse_disagreement(brokers)
     client = None
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=address,
-            bootstrap_timeout_ms=int(timeout_s * 1000),
-            request_timeout_ms=int(max(timeout_s, 10.0) * 1000),
-        )
-        _refuse_old(client, address)
+        client = _open(brokers, timeout_s)
+        _refuse_old(client, brokers)
         yield client
     except (UnrecognizedBrokerVersion, IncompatibleBrokerVersion, UnsupportedVersionError) as error:
-        raise _too_old(address, "an unknown version") from error
+        raise _too_old(brokers, "an unknown version") from error
     except KafkaConfigurationError as error:
-        raise ConfigError(f"broker address {address!r}: {error}") from error
+        raise ConfigError(f"brokers {brokers}: {error}") from error
     except KafkaError as error:
-        raise BrokerUnavailable(f"the Kafka broker at {address} failed: {error}") from error
+        raise BrokerUnavailable(f"the Kafka broker at {brokers} failed: {error}") from error
     finally:
         if client is not None:
             client.close()
 
 
-def _refuse_old(client: KafkaAdminClient, address: str) -> None:
-    brokers = client.describe_cluster()["brokers"]
-    if not brokers:
-        raise no_answer(address, 0)
-    version = client.get_broker_version_data(brokers[0]["broker_id"]).broker_version
-    if version < OLDEST_BROKER:
-        raise _too_old(address, "Kafka " + ".".join(map(str, version)))
+def _open(brokers: Brokers, timeout_s: float) -> KafkaAdminClient:
+    try:
+        return KafkaAdminClient(
+            # It gives up at the first that refuses, though others answer.
+            **brokers.kafka_python() | {"bootstrap_servers": answering(brokers)},
+            bootstrap_timeout_ms=int(timeout_s * 1000),
+            request_timeout_ms=int(max(timeout_s, 10.0) * 1000),
+        )
+    except KafkaTimeoutError:
+        refuse_disagreement(brokers)
+        raise
 
 
-def _too_old(address: str, seen: str) -> ConfigError:
+def _refuse_old(client: KafkaAdminClient, brokers: Brokers) -> None:
+    # A broker of several may be dead and still be named.
+    for node in client.describe_cluster()["brokers"]:
+        try:
+            version = client.get_broker_version_data(node["broker_id"]).broker_version
+        except (KafkaConnectionError, KafkaTimeoutError, UnknownBrokerIdError):
+            continue
+        if version < OLDEST_BROKER:
+            raise _too_old(brokers, "Kafka " + ".".join(map(str, version)))
+        return
+    raise no_answer(brokers, 0)
+
+
+def _too_old(brokers: Brokers, seen: str) -> ConfigError:
     oldest = ".".join(map(str, OLDEST_BROKER))
-    return ConfigError(f"broker at {address}: {seen} seen, Kafka {oldest} or newer allowed")
+    return ConfigError(f"broker at {brokers}: {seen} seen, Kafka {oldest} or newer allowed")
 
 
 def _partitions(client: KafkaAdminClient, names: list[str] | None = None) -> dict[str, int]:
@@ -184,12 +240,15 @@ def _partitions(client: KafkaAdminClient, names: list[str] | None = None) -> dic
 
 
 def _create(
-    client: KafkaAdminClient, absent: Mapping[str, Topic], city_partitions: int, *, retention: Retention, replay: bool
-) -> None:
+    client: KafkaAdminClient, brokers: Brokers, absent: Mapping[str, Topic], city_partitions: int,
+    *, retention: Retention, replay: bool,
+) -> None:  # fmt: skip
+    copies = brokers.settings
     request = {
         name: {
             "num_partitions": topic.partitions(city_partitions),
-            "configs": topic_settings(topic, retention=retention, replay=replay),
+            "replication_factor": copies.replication,
+            "configs": topic_settings(topic, copies=copies, retention=retention, replay=replay),
         }
         for name, topic in absent.items()
     }

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,13 +94,16 @@ rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 """
 
+PORTS_TRIED = 3
+"""A port that was free may be taken before the child listens: another one is tried then."""
+PORT_IN_USE = "its port is in use"
 DAMAGED = "its log is damaged; remove the folder to begin anew"
 
 # Said by the child in its log -> what to tell the user.
 KNOWN_TROUBLE = (
     ("No space left on device", "no space is left for its log"),
     ("Failed to acquire lock on file", "another broker uses this folder"),
-    ("Address already in use", "its port is in use"),
+    ("Address already in use", PORT_IN_USE),
     ("OutOfMemoryError", "it ran out of memory"),
     ("meta.properties", DAMAGED),
     ("CorruptRecordException", DAMAGED),
@@ -114,6 +118,10 @@ ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() != int(sys.argv[1]): os._exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+class _PortTaken(BrokerUnavailable):
+    """Somebody else was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +143,32 @@ class EmbeddedBroker:
         Where its jars are or are fetched to; by default in this user's cache.
     console
         Where the bar is drawn while the jars are fetched; None draws none.
+    properties
+        Broker properties besides, or instead of, its own: for tests of listeners and clusters.
+    cluster_id, format_options
+        Of a cluster that has it already, and what else its storage is formatted with.
     """
 
     def __init__(
-        self, folder: Path, *, port: int = 0, jars_folder: Path | None = None, console: Console | None = None
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        jars_folder: Path | None = None,
+        console: Console | None = None,
+        properties: Mapping[str, str] | None = None,
+        cluster_id: str = "",
+        format_options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.address = ""
         self._port = port
         self._jars_folder = jars_folder or cache_folder({}) / "kafka"
         self._console = console
+        self._properties = dict(properties or {})
+        # An id that begins with a dash would be read as an option.
+        self._cluster_id = cluster_id or f"C{urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip('=')[1:]}"
+        self._format_options = format_options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -170,9 +194,21 @@ class EmbeddedBroker:
         self._refuse_bad_ground()
         jars = jars_in(self._jars_folder, console=self._console)
         java = find_java()
-        port = self._choose_port()
-        settings = self._write_settings(port)
         classpath = os.pathsep.join(str(jars / jar.file_name) for jar in read_lock())
+        for left in reversed(range(PORTS_TRIED)):
+            try:
+                self._begin(java, classpath, self._choose_port())
+                break
+            except _PortTaken:
+                if not left:
+                    raise
+        _write_atomically(
+            self.folder / "address.json", json.dumps({"address": self.address, "pid": self.pid}, indent=1)
+        )
+        return self.address
+
+    def _begin(self, java: str, classpath: str, port: int) -> None:
+        settings = self._write_settings(port)
         if not (self.folder / "log" / "meta.properties").exists():
             self._format(java, classpath, settings)
         self._launch(java, classpath, settings)
@@ -183,10 +219,6 @@ class EmbeddedBroker:
         except BaseException:
             self.stop()
             raise
-        _write_atomically(
-            self.folder / "address.json", json.dumps({"address": self.address, "pid": self.pid}, indent=1)
-        )
-        return self.address
 
     def stop(self) -> None:
         """Stop the child and wait for its end; a second call does nothing."""
@@ -254,6 +286,8 @@ class EmbeddedBroker:
         log = (self.folder / "log").resolve().as_posix()
         path = self.folder / "server.properties"
         text = SERVER.format(host=HOST, port=port, controller_port=_free_port(), log=log)
+        own = dict(line.split("=", 1) for line in text.splitlines())
+        text = "".join(f"{name}={value}\n" for name, value in (own | self._properties).items())
         try:
             _write_atomically(path, text)
             _write_atomically(self.folder / "log4j2.properties", LOGGING)
@@ -262,12 +296,9 @@ class EmbeddedBroker:
         return path
 
     def _format(self, java: str, classpath: str, settings: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # An id that begins with a dash would be read as an option.
         command = [java, *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format"]
-        done = subprocess.run(
-            [*command, "-t", f"C{cluster[1:]}", "-c", str(settings)], capture_output=True, text=True, check=False
-        )
+        command += ["-t", self._cluster_id, "-c", str(settings), *self._format_options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
             raise BrokerUnavailable(f"{self.folder}: the embedded Kafka cannot make its log ({said[-1][:200]})")
@@ -286,7 +317,8 @@ class EmbeddedBroker:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _is_listening(port):
             if not self.alive:
-                raise BrokerUnavailable(self.trouble())
+                trouble = self.trouble()
+                raise (_PortTaken if PORT_IN_USE in trouble else BrokerUnavailable)(trouble)
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(
                     f"the embedded Kafka did not listen within {START_TIMEOUT_S:g} s: see {self.folder / 'broker.log'}"

@@ -17,7 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.topics import TopicName, topic_address
 from citybrain.wire import Output
-from infra.kafka.client import answers, endpoints, no_answer
+from infra.kafka.client import Brokers, answers, no_answer
+from infra.kafka.refusal import Refusal
 
 TIMEOUT_S = 10.0
 STOP_GRACE_S = 0.2
@@ -58,11 +59,12 @@ _FOR_GOOD = {
 class _Link:
     """One librdkafka producer and what failed on it."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, brokers: Brokers, settings: dict[str, Any]) -> None:
         # librdkafka prints each refused connection on stderr; what matters is raised by `flush`.
         silent = logging.getLogger("citybrain.librdkafka")
         silent.setLevel(logging.CRITICAL)
-        self.producer = Producer(settings, logger=silent)
+        self.refusal = Refusal(brokers)
+        self.producer = Producer(settings | {"error_cb": self.refusal.note}, logger=silent)
         self.failures: list[tuple[KafkaError, str]] = []
 
     def note(self, error: KafkaError | None, message: Message) -> None:
@@ -73,17 +75,16 @@ class _Link:
 class _Sender:
     """Sends over a link, and makes a new one when it has failed."""
 
-    def __init__(self, address: str, timeout_s: float, **settings: Any) -> None:
-        endpoints(address)
-        self._address = address
+    def __init__(self, brokers: Brokers, timeout_s: float, **settings: Any) -> None:
+        self._brokers = brokers
         self._timeout_s = timeout_s
-        self._settings = _COMMON | settings | {"bootstrap.servers": address}
+        self._settings = _COMMON | settings | brokers.librdkafka()
         self._link: _Link | None = None
 
     def send(self, topic: str, **message: Any) -> None:
         link = self._link
         if link is None:
-            link = self._link = _Link(self._settings)
+            link = self._link = _Link(self._brokers, self._settings)
         try:
             link.producer.produce(topic, on_delivery=link.note, **message)
         except BufferError:
@@ -102,7 +103,7 @@ class _Sender:
             if stop is not None and stop.is_set():
                 deadline_s = min(deadline_s, began_s + STOP_GRACE_S)
             if time.monotonic() >= deadline_s:
-                raise self._late(left, time.monotonic() - began_s)
+                raise self._late(link, left, time.monotonic() - began_s)
         if link.failures:
             raise self._failed(*link.failures[0])
 
@@ -121,21 +122,23 @@ class _Sender:
             if link.failures:
                 raise self._failed(*link.failures[0])
             if time.monotonic() > deadline:
-                raise self._late(full, self._timeout_s)
+                raise self._late(link, full, self._timeout_s)
 
     def _failed(self, error: KafkaError, topic: str) -> ConfigError | BrokerUnavailable:
         self.close()
         if reason := _FOR_GOOD.get(error.code()):
-            return ConfigError(f"topic {topic} on {self._address}: {reason} ({error.str()})")
-        return BrokerUnavailable(f"topic {topic} on {self._address}: a message was not taken ({error.str()})")
+            return ConfigError(f"topic {topic} on {self._brokers}: {reason} ({error.str()})")
+        return BrokerUnavailable(f"topic {topic} on {self._brokers}: a message was not taken ({error.str()})")
 
-    def _late(self, left: int, waited_s: float) -> BrokerUnavailable:
+    def _late(self, link: _Link, left: int, waited_s: float) -> BrokerUnavailable:
         self.close()
         waited_s = round(waited_s, 1)
-        if not answers(self._address):
-            return no_answer(self._address, waited_s)
+        if not answers(self._brokers):
+            return no_answer(self._brokers, waited_s)
+        if link.refusal.reason:
+            return BrokerUnavailable(link.refusal.reason)
         return BrokerUnavailable(
-            f"the Kafka broker at {self._address} has not confirmed {left} messages within {waited_s:g} s"
+            f"the Kafka broker at {self._brokers} has not confirmed {left} messages within {waited_s:g} s"
         )
 
 
@@ -144,16 +147,16 @@ class BatchProducer:
 
     Parameters
     ----------
-    address
-        ``host:port[,host:port...]`` of the brokers; no connection is made before the first message.
+    brokers
+        No connection is made before the first message.
     run
         Name of a replay run; empty for the live topics.
     timeout_s
         `flush` waits so long before it gives up.
     """
 
-    def __init__(self, address: str, run: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        self._sender = _Sender(address, timeout_s, **{"linger.ms": 0})
+    def __init__(self, brokers: Brokers, run: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
+        self._sender = _Sender(brokers, timeout_s, **{"linger.ms": 0})
         self._run = run
 
     def send(self, outputs: Iterable[Output], record_ms: int) -> None:
@@ -196,9 +199,9 @@ class BatchProducer:
 class JsonProducer:
     """Sends many small messages, to the partition that their key falls in."""
 
-    def __init__(self, address: str, run: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, brokers: Brokers, run: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
         settings = {"linger.ms": 5, "batch.num.messages": 50_000, "partitioner": "murmur2_random"}
-        self._sender = _Sender(address, timeout_s, **settings, **{"queue.buffering.max.messages": 1_000_000})
+        self._sender = _Sender(brokers, timeout_s, **settings, **{"queue.buffering.max.messages": 1_000_000})
         self._run = run
 
     def send(self, topic: TopicName, messages: Iterable[tuple[bytes, bytes, int]]) -> None:

@@ -19,7 +19,8 @@ from confluent_kafka import Message as RawMessage
 
 from citybrain.topics import TopicName, topic_address
 from citybrain.wire import Message
-from infra.kafka.client import answers, endpoints
+from infra.kafka.client import Brokers, answers
+from infra.kafka.refusal import Refusal
 
 POLL_S = 0.2
 PROBE_EVERY_S = 1.0
@@ -60,8 +61,8 @@ class Tail:
 
     Parameters
     ----------
-    address
-        ``host:port[,host:port...]`` of the brokers.
+    brokers
+        Where the topics are.
     topics
         Topics to read, all their partitions.
     on_message
@@ -76,7 +77,7 @@ class Tail:
 
     def __init__(
         self,
-        address: str,
+        brokers: Brokers,
         topics: Sequence[TopicName],
         on_message: Callable[[Message], None],
         *,
@@ -84,11 +85,11 @@ class Tail:
         last: int = 0,
         since_ms: int | None = None,
     ) -> None:
-        endpoints(address)
         self.caught_up = threading.Event()
         """Set once every partition has been read up to what was its end."""
-        self._address = address
+        self._brokers = brokers
         self._names: dict[str, TopicName] = {topic_address(topic, run): topic for topic in topics}
+        self._refusal = Refusal(brokers)
         self._on_message = on_message
         self._last = last
         self._since_ms = since_ms
@@ -114,7 +115,8 @@ class Tail:
     def _run(self) -> None:
         silent = logging.getLogger("citybrain.librdkafka")
         silent.setLevel(logging.CRITICAL)
-        consumer = Consumer(_SETTINGS | {"bootstrap.servers": self._address}, logger=silent)
+        told = {"error_cb": self._refusal.note}
+        consumer = Consumer(_SETTINGS | self._brokers.librdkafka() | told, logger=silent)
         try:
             if (behind := self._assign(consumer)) is not None:
                 self._read(consumer, behind)
@@ -126,7 +128,8 @@ class Tail:
             try:
                 starts = [start for name in self._names for start in self._starts(consumer, name)]
             except (KafkaException, LookupError) as error:
-                self._tell("lost", _sentence(error, self._address))
+                consumer.poll(0)  # hears why it is refused
+                self._tell("lost", self._sentence(error))
                 self._stop.wait(0.3)
                 continue
             consumer.assign(starts)
@@ -179,7 +182,7 @@ class Tail:
         try:
             consumer.get_watermark_offsets(partition, timeout=PROBE_TIMEOUT_S)
         except KafkaException as error:
-            return _sentence(error, self._address)
+            return self._sentence(error)
         return ""
 
     def _pass_on(self, raw: RawMessage) -> None:
@@ -199,17 +202,22 @@ class Tail:
             )
 
     def _tell(self, kind: Literal["ok", "lost"], error: str = "") -> None:
-        if self._state.kind != kind:
-            log.info("tail_state", state=kind, error=error, address=self._address)
-            self._state = TailState(kind, error, time.monotonic())
+        before = self._state
+        if (before.kind, before.error) == (kind, error):
+            return
+        if kind == "ok":
+            self._refusal.reason = ""
+        log.info("tail_state", state=kind, error=error, address=self._brokers.address)
+        self._state = TailState(kind, error, before.since_s if before.kind == kind else time.monotonic())
+
+    def _sentence(self, error: Exception) -> str:
+        if not answers(self._brokers):
+            return f"no Kafka broker answers at {self._brokers}"
+        if self._refusal.reason:
+            return self._refusal.reason
+        said = error.args[0] if error.args else error
+        return f"the Kafka broker at {self._brokers}: {said.str() if isinstance(said, KafkaError) else said}"
 
 
 def _bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else value or b""
-
-
-def _sentence(error: Exception, address: str) -> str:
-    if not answers(address):
-        return f"no Kafka broker answers at {address}"
-    said = error.args[0] if error.args else error
-    return f"the Kafka broker at {address}: {said.str() if isinstance(said, KafkaError) else said}"

@@ -7,15 +7,15 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.topics import TOPICS, topic_address
 from infra.kafka.admin import apply_topics, delete_run_topics, runs, topic_settings
-from infra.kafka.client import endpoints
+from infra.kafka.client import Brokers
 from tests.broker import FreshTopics
 
 
 @pytest.mark.broker
-def test_every_topic_of_the_table_is_made_once(broker: str, fresh_topics: FreshTopics) -> None:
+def test_every_topic_of_the_table_is_made_once(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(3)
     assert apply_topics(broker, 3, run=run) == ()
-    client = KafkaAdminClient(bootstrap_servers=broker)
+    client = KafkaAdminClient(**broker.kafka_python())
     described = client.describe_topics([topic_address(name, run) for name in TOPICS])
     client.close()
     partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
@@ -24,7 +24,7 @@ def test_every_topic_of_the_table_is_made_once(broker: str, fresh_topics: FreshT
 
 @pytest.mark.broker
 def test_another_number_of_partitions_is_refused_with_topic_seen_and_expected(
-    broker: str, fresh_topics: FreshTopics
+    broker: Brokers, fresh_topics: FreshTopics
 ) -> None:
     run = fresh_topics(2)
     with pytest.raises(ConfigError, match=rf"citybrain\.{run}\.readings .* 2 partitions seen, 4 expected"):
@@ -32,7 +32,7 @@ def test_another_number_of_partitions_is_refused_with_topic_seen_and_expected(
 
 
 @pytest.mark.broker
-def test_a_run_is_listed_until_its_topics_are_deleted(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_run_is_listed_until_its_topics_are_deleted(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(1)
     assert run in runs(broker)
     assert delete_run_topics(broker, run) == len(TOPICS)
@@ -41,9 +41,9 @@ def test_a_run_is_listed_until_its_topics_are_deleted(broker: str, fresh_topics:
 
 
 @pytest.mark.broker
-def test_the_broker_takes_compaction_and_retention_from_the_table(broker: str, fresh_topics: FreshTopics) -> None:
+def test_the_broker_takes_compaction_and_retention_from_the_table(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(1)
-    client = KafkaAdminClient(bootstrap_servers=broker)
+    client = KafkaAdminClient(**broker.kafka_python())
     names = [topic_address("snapshots-aggregate", run), topic_address("readings", run)]
     said = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     client.close()
@@ -55,31 +55,31 @@ def test_the_broker_takes_compaction_and_retention_from_the_table(broker: str, f
 
 def test_the_live_topics_cannot_be_deleted() -> None:
     with pytest.raises(ConfigError, match="live topics are not deleted"):
-        delete_run_topics("127.0.0.1:9", "")
+        delete_run_topics(Brokers("127.0.0.1:9"), "")
 
 
 def test_a_broker_that_is_not_there_gives_one_sentence() -> None:
     with pytest.raises(BrokerUnavailable, match=r"^no Kafka broker answers at 127\.0\.0\.1:9 \(waited 0\.1 s\)$"):
-        apply_topics("127.0.0.1:9", 1, timeout_s=0.1)
+        apply_topics(Brokers("127.0.0.1:9"), 1, timeout_s=0.1)
 
 
 @pytest.mark.parametrize("address", ["", "localhost", ":9092", "host:0", "host:99999", "a:1,b"])
 def test_an_address_without_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="host:port"):
-        endpoints(address)
+        Brokers(address)
 
 
 @pytest.mark.parametrize("run", ["A", "a.b", "a b", "-a", "a" * 41])
 def test_a_run_name_that_would_break_topic_names_is_refused(run: str) -> None:
     with pytest.raises(ConfigError, match="run"):
-        apply_topics("127.0.0.1:9", 1, run=run)
+        apply_topics(Brokers("127.0.0.1:9"), 1, run=run)
 
 
 def test_topics_are_kept_by_time_by_size_or_for_the_whole_replay() -> None:
     readings = TOPICS["readings"]
     by_time = topic_settings(readings)
     assert by_time["retention.ms"] == str(7 * 86_400_000)
-    assert "retention.bytes" not in by_time
+    assert by_time["retention.bytes"] == "-1"
     by_size = topic_settings(readings, retention="size")
     assert by_size["retention.ms"] == "-1"
     assert int(by_size["retention.bytes"]) >= 4 * int(by_size["segment.bytes"])

@@ -15,6 +15,7 @@ from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.wire import Message, Output
 from infra.kafka.admin import apply_topics
 from infra.kafka.broker import EmbeddedBroker, running_in
+from infra.kafka.client import Brokers
 from infra.kafka.jars import Jar, jars_in, read_lock
 from infra.kafka.producer import BatchProducer
 from infra.kafka.tail import Tail
@@ -45,10 +46,10 @@ def test_what_was_written_outlives_kill_9_of_the_broker_and_clients_come_back(
 ) -> None:
     seen: list[Message] = []
     broker = EmbeddedBroker(tmp_path / "b", jars_folder=jars_folder)
-    address = broker.start()
-    apply_topics(address, 1)
-    producer = BatchProducer(address, timeout_s=40)
-    tail = Tail(address, ["readings"], seen.append)
+    brokers = Brokers(broker.start())
+    apply_topics(brokers, 1)
+    producer = BatchProducer(brokers, timeout_s=40)
+    tail = Tail(brokers, ["readings"], seen.append)
     tail.start()
     assert tail.caught_up.wait(20)
     producer.send([Output("readings", 0, b"k", b"before")], AT_MS)
@@ -61,7 +62,7 @@ def test_what_was_written_outlives_kill_9_of_the_broker_and_clients_come_back(
     assert running_in(tmp_path / "b") is None
     producer.send([Output("readings", 0, b"k", b"meanwhile")], AT_MS)
     broker.stop()
-    assert broker.start() == address
+    assert broker.start() == str(brokers)
     producer.flush()
     assert wait_until(lambda: len(seen) == 2)
     assert [(message.offset, message.value) for message in seen] == [(0, b"before"), (1, b"meanwhile")]
@@ -152,3 +153,18 @@ def test_jars_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrokerUnavailable, match=r"1 of 1 files .* cannot be fetched into .* --brokers"):
         jars_in(tmp_path / "file" / "kafka", [Jar("g:a:1", 1, "0" * 64)])
+
+
+def test_a_port_that_somebody_took_in_the_meantime_is_given_up_for_another(tmp_path: Path, jars_folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = [other.getsockname()[1]]
+
+        class Late(EmbeddedBroker):
+            def _choose_port(self) -> int:
+                return taken.pop() if taken else super()._choose_port()
+
+        with Late(tmp_path / "broker", jars_folder=jars_folder) as broker:
+            assert not taken
+            assert broker.address != f"127.0.0.1:{other.getsockname()[1]}"
+            assert broker.alive

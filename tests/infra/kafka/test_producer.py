@@ -6,6 +6,7 @@ import pytest
 
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.wire import Message, Output
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
 from tests.broker import FreshTopics
@@ -13,10 +14,10 @@ from tests.broker import FreshTopics
 AT_MS = 1_700_000_000_000
 
 
-def read_all(address: str, run: str, topic: str) -> list[Message]:
+def read_all(brokers: Brokers, run: str, topic: str) -> list[Message]:
     """Return what is in a topic now."""
     seen: list[Message] = []
-    tail = Tail(address, [topic], seen.append, run=run, last=1_000_000)  # type: ignore[list-item]
+    tail = Tail(brokers, [topic], seen.append, run=run, last=1_000_000)  # type: ignore[list-item]
     tail.start()
     assert tail.caught_up.wait(10), tail.state
     tail.stop()
@@ -24,7 +25,7 @@ def read_all(address: str, run: str, topic: str) -> list[Message]:
 
 
 @pytest.mark.broker
-def test_what_is_flushed_is_on_the_broker_as_it_was_sent(broker: str, fresh_topics: FreshTopics) -> None:
+def test_what_is_flushed_is_on_the_broker_as_it_was_sent(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(2)
     producer = BatchProducer(broker, run)
     outputs = [Output("readings", p, b"a", b"v%d%d" % (p, i)) for i in range(3) for p in range(2)]
@@ -45,7 +46,7 @@ def test_what_is_flushed_is_on_the_broker_as_it_was_sent(broker: str, fresh_topi
 
 @pytest.mark.broker
 def test_what_the_broker_refuses_for_good_is_said_once_and_the_producer_goes_on(
-    broker: str, fresh_topics: FreshTopics
+    broker: Brokers, fresh_topics: FreshTopics
 ) -> None:
     run = fresh_topics(1)
     producer = BatchProducer(broker, run)
@@ -62,7 +63,7 @@ def test_what_the_broker_refuses_for_good_is_said_once_and_the_producer_goes_on(
 
 
 @pytest.mark.broker
-def test_a_partition_or_topic_that_is_not_there_is_refused(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_partition_or_topic_that_is_not_there_is_refused(broker: Brokers, fresh_topics: FreshTopics) -> None:
     producer = BatchProducer(broker, fresh_topics(1))
     producer.send([Output("readings", 7, b"k", b"v")], AT_MS)
     with pytest.raises(ConfigError, match="no such partition"):
@@ -74,7 +75,7 @@ def test_a_partition_or_topic_that_is_not_there_is_refused(broker: str, fresh_to
 
 
 @pytest.mark.broker
-def test_readings_of_one_key_stay_in_order_on_one_partition(broker: str, fresh_topics: FreshTopics) -> None:
+def test_readings_of_one_key_stay_in_order_on_one_partition(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(2)
     producer = JsonProducer(broker, run)
     producer.send("readings-json", [(b"d%d" % (i % 7), b"%d" % i, AT_MS + i) for i in range(1000)])
@@ -90,7 +91,7 @@ def test_readings_of_one_key_stay_in_order_on_one_partition(broker: str, fresh_t
 
 
 def test_a_broker_that_is_not_there_gives_one_sentence_after_a_bounded_wait() -> None:
-    producer = BatchProducer("127.0.0.1:9", timeout_s=0.2)
+    producer = BatchProducer(Brokers("127.0.0.1:9"), timeout_s=0.2)
     producer.send([Output("readings", 0, b"k", b"v")], AT_MS)
     with pytest.raises(BrokerUnavailable, match=r"^no Kafka broker answers at 127\.0\.0\.1:9 \(waited 0\.2 s\)$"):
         producer.flush()
@@ -98,6 +99,6 @@ def test_a_broker_that_is_not_there_gives_one_sentence_after_a_bounded_wait() ->
 
 
 def test_without_a_broker_no_more_than_the_queue_is_held() -> None:
-    producer = BatchProducer("127.0.0.1:9", timeout_s=0.2)
+    producer = BatchProducer(Brokers("127.0.0.1:9"), timeout_s=0.2)
     with pytest.raises(BrokerUnavailable):
         producer.send((Output("readings", 0, b"k", bytes(2**20)) for _ in range(100)), AT_MS)

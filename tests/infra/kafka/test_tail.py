@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from citybrain.wire import Message, Output
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer
 from infra.kafka.tail import Tail
 from tests.broker import FreshTopics
@@ -24,7 +25,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
     return True
 
 
-def send(broker: str, run: str, values: list[bytes]) -> None:
+def send(broker: Brokers, run: str, values: list[bytes]) -> None:
     producer = BatchProducer(broker, run)
     for index, value in enumerate(values):
         producer.send([Output("readings", index % 2, b"k", value)], AT_MS + index)
@@ -33,7 +34,7 @@ def send(broker: str, run: str, values: list[bytes]) -> None:
 
 
 @pytest.mark.broker
-def test_a_tail_from_the_end_sees_only_what_comes_after(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_tail_from_the_end_sees_only_what_comes_after(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(2)
     send(broker, run, [b"old"] * 4)
     seen: list[Message] = []
@@ -47,7 +48,9 @@ def test_a_tail_from_the_end_sees_only_what_comes_after(broker: str, fresh_topic
 
 
 @pytest.mark.broker
-def test_a_tail_can_begin_with_the_newest_messages_or_at_a_record_time(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_tail_can_begin_with_the_newest_messages_or_at_a_record_time(
+    broker: Brokers, fresh_topics: FreshTopics
+) -> None:
     run = fresh_topics(2)
     send(broker, run, [b"%d" % i for i in range(10)])
     newest: list[bytes] = []
@@ -62,7 +65,7 @@ def test_a_tail_can_begin_with_the_newest_messages_or_at_a_record_time(broker: s
 
 
 @pytest.mark.broker
-def test_a_function_that_raises_does_not_end_the_tail(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_function_that_raises_does_not_end_the_tail(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(2)
     seen: list[bytes] = []
 
@@ -79,7 +82,7 @@ def test_a_function_that_raises_does_not_end_the_tail(broker: str, fresh_topics:
 
 
 @pytest.mark.broker
-def test_a_tail_waits_for_topics_that_are_not_there_yet(broker: str) -> None:
+def test_a_tail_waits_for_topics_that_are_not_there_yet(broker: Brokers) -> None:
     tail = Tail(broker, ["readings"], lambda message: None, run="never-made")
     tail.start()
     assert wait_until(lambda: tail.state.kind == "lost")
@@ -88,7 +91,7 @@ def test_a_tail_waits_for_topics_that_are_not_there_yet(broker: str) -> None:
 
 
 def test_a_tail_without_a_broker_says_so_and_stops_at_once() -> None:
-    tail = Tail("127.0.0.1:9", ["readings"], lambda message: None)
+    tail = Tail(Brokers("127.0.0.1:9"), ["readings"], lambda message: None)
     tail.start()
     assert wait_until(lambda: tail.state.kind == "lost")
     assert tail.state.error == "no Kafka broker answers at 127.0.0.1:9"
