@@ -10,19 +10,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from citybrain.errors import ConfigError, StoreRefused
+from citybrain.errors import ConfigError
 from citybrain.indices import GBT_33171_LEVEL_BREAKS
-from citybrain.network import IntArray, Network
-from citybrain.records import HORIZONS_MIN, AreaIndices, Forecasts, SegmentStates, decode
+from citybrain.network import Network
+from citybrain.records import AreaIndices, Forecasts, SegmentStates, decode
 from citybrain.topics import DAY_MS
 from infra.stores import schema
+from infra.stores.answers import forecast_fan, most_delayed, require_step, speeds_wide, whole_bins
+from infra.stores.newest import refuse_deleted, refuse_foreign
 from infra.stores.packing import AREAS, Packing, state_packing
 from infra.stores.panewriter import PaneWriter
 from infra.stores.protocol import Batch
@@ -30,8 +32,6 @@ from infra.stores.sums import SUMS, added, means, sums_of_states
 from infra.stores.typicals import QUARTER_MS, AreaWeek, SegmentWeek, quarters
 
 LIVE = 0
-R = TypeVar("R", SegmentStates, AreaIndices, Forecasts)
-MS_PER_MIN = 60_000
 
 
 class DuckStore:
@@ -77,7 +77,9 @@ class DuckStore:
 
     def write(self, batch: Batch, *, run: str = "") -> None:
         """Upsert by (run, partition, pane), newest version wins: see `infra.stores.protocol.Store`."""
-        self._check(batch, run)
+        if not run:
+            refuse_deleted(batch, self._states_from_ms)
+        refuse_foreign(batch, self._network, self._pane_ms)
         with self._writing:
             with self._file.transaction() as writer:
                 run_id = self._run_id(writer, run)
@@ -87,29 +89,6 @@ class DuckStore:
             self._run_ids[run] = run_id
             if newest:
                 self._newest[run_id] = newest
-
-    def _check(self, batch: Batch, run: str) -> None:
-        oldest = min((state.pane_start_ms for state in batch.states if not run), default=self._states_from_ms)
-        if oldest < self._states_from_ms:
-            raise StoreRefused(
-                f"pane at {oldest} seen, from {self._states_from_ms} on allowed: older states are deleted (retention)"
-            )
-        for state in batch.states:
-            self._check_record(state, state.segment, len(self._network.segments))
-        for area in batch.areas:
-            self._check_record(area, area.area, len(self._network.areas))
-        for forecast in batch.forecasts:
-            self._check_record(forecast, forecast.segment, len(self._network.segments))
-
-    def _check_record(self, record: SegmentStates | AreaIndices | Forecasts, rows: IntArray, limit: int) -> None:
-        if record.network != self._network.version:
-            raise StoreRefused(f"network {record.network!r} seen, {self._network.version!r} allowed")
-        if record.pane_ms != self._pane_ms or record.pane_start_ms % self._pane_ms:
-            raise StoreRefused(
-                f"pane of {record.pane_ms} ms at {record.pane_start_ms} seen, multiples of {self._pane_ms} allowed"
-            )
-        if len(rows) and (rows.min() < 0 or rows.max() >= limit):
-            raise StoreRefused(f"rows {rows.min()} to {rows.max()} seen, 0 to {limit - 1} allowed")
 
     def _run_id(self, writer: duckdb.DuckDBPyConnection, run: str) -> int:
         if run in self._run_ids:
@@ -163,11 +142,13 @@ class DuckStore:
 
     def latest_areas(self, *, run: str = "") -> AreaIndices | None:
         """Return the newest pane of area indices."""
+        return self._area_pane("ORDER BY pane_start_ms DESC LIMIT 1", [self._run_ids.get(run, -1)])
+
+    def _area_pane(self, which: str, parameters: list[int]) -> AreaIndices | None:
         with self._file.snapshot() as query:
             panes = query(
-                "SELECT pane_start_ms, version, revision, status, write_id FROM area_panes WHERE run = ?"
-                " ORDER BY pane_start_ms DESC LIMIT 1",
-                [self._run_ids.get(run, -1)],
+                f"SELECT pane_start_ms, version, revision, status, write_id FROM area_panes WHERE run = ? {which}",  # noqa: S608
+                parameters,
             ).to_pylist()
             if not panes:
                 return None
@@ -189,21 +170,11 @@ class DuckStore:
 
     def forecast_of(self, segment: int, *, run: str = "") -> pd.DataFrame:
         """Return the newest forecast of one segment by horizon."""
-        names = ("mean_kmh", "q10_kmh", "q50_kmh", "q90_kmh", "p_congested")
         partition = int(self._network.segments.partition[segment])
         rows = self._file.rows(
             "SELECT value FROM forecasts WHERE run = ? AND partition = ?", [self._run_ids.get(run, -1), partition]
         )
-        frame = pd.DataFrame({"time_ms": np.zeros(0, np.int64), "horizon_min": np.zeros(0, np.int64)})
-        for (value,) in rows:
-            forecast = decode(Forecasts, value)
-            at = np.flatnonzero(forecast.segment == segment)
-            horizons = np.repeat(HORIZONS_MIN, len(at))
-            made_ms = forecast.pane_start_ms + forecast.pane_ms
-            frame = pd.DataFrame({"time_ms": made_ms + horizons * MS_PER_MIN, "horizon_min": horizons})
-            for name in names:
-                frame[name] = getattr(forecast, name)[at].reshape(-1).astype(np.float64)
-        return frame.reindex(columns=["time_ms", "horizon_min", *names])
+        return forecast_fan([decode(Forecasts, value) for (value,) in rows], segment)
 
     # History
 
@@ -237,18 +208,11 @@ class DuckStore:
 
     def heatmap(self, segments: list[int], from_ms: int, to_ms: int, *, step_ms: int, run: str = "") -> pd.DataFrame:
         """Return speed_kmh by time_start_ms (index) and segment (columns, in the given order)."""
-        frame = self._means(self._sums(segments, from_ms, to_ms, step_ms, run))
-        wide = frame.pivot_table(index="time_start_ms", columns="segment", values="speed_kmh", dropna=False)
-        return wide.reindex(columns=pd.Index(segments, name="segment"))
+        return speeds_wide(self._means(self._sums(segments, from_ms, to_ms, step_ms, run)), segments)
 
     def ranking(self, from_ms: int, to_ms: int, *, limit: int = 20, run: str = "") -> pd.DataFrame:
         """Return the segments with most delay: segment, delay_veh_h, speed_kmh, tti, level."""
-        sums = self._sums(None, from_ms, to_ms, None, run)
-        frame = self._means(sums)[["segment", "delay_veh_h", "speed_kmh", "tti", "level"]]
-        delayed = frame[frame["delay_veh_h"] > 0]
-        return (
-            delayed.sort_values(["delay_veh_h", "segment"], ascending=[False, True]).head(limit).reset_index(drop=True)
-        )
+        return most_delayed(self._means(self._sums(None, from_ms, to_ms, None, run)), limit)
 
     def _means(self, sums: pd.DataFrame) -> pd.DataFrame:
         return means(sums, self._network, self._pane_ms, self._level_breaks)
@@ -260,16 +224,10 @@ class DuckStore:
 
         ``step_ms`` None is one step over all of it.
         """
-        if step_ms is not None and (step_ms <= 0 or step_ms % self._pane_ms):
-            raise ValueError(f"step_ms: {step_ms} seen, a multiple of the pane of {self._pane_ms} allowed")
+        require_step(step_ms, self._pane_ms)
         run_id = self._run_ids.get(run, -1)
         chosen = "" if segments is None else f" AND segment IN ({', '.join(str(int(at)) for at in segments) or 'NULL'})"
-        first, last = (
-            -(-from_ms // self._panes.bin_ms) * self._panes.bin_ms,
-            to_ms // self._panes.bin_ms * self._panes.bin_ms,
-        )
-        if last <= first or (step_ms is not None and step_ms % self._panes.bin_ms):
-            first = last = to_ms  # no bin fits: panes only
+        first, last = whole_bins(from_ms, to_ms, step_ms, self._panes.bin_ms)
         step = f"time_start_ms // {step_ms} * {step_ms}" if step_ms else f"{int(from_ms)}"
         with self._file.snapshot() as query:
             ends = query("SELECT partition, end_ms FROM rolled WHERE run = ?", [run_id])
@@ -337,6 +295,40 @@ class DuckStore:
         end_ms = before_ms // QUARTER_MS * QUARTER_MS
         parts = [(end_ms - at * DAY_MS // 4, end_ms - (at - 1) * DAY_MS // 4) for at in range(4 * days, 0, -1)]
         return [part for part in parts if oldest is not None and part[1] > oldest]
+
+    # Moving a period to another store
+
+    def records(self, from_ms: int, to_ms: int, *, run: str = "") -> Batch:
+        """Return the panes that begin in [from, to) as the records they were written as, by time."""
+        span = [self._run_ids.get(run, -1), from_ms, to_ms]
+        between = "WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?"
+        states = self._read_states(f"SELECT * FROM state_panes {between}", span)  # noqa: S608
+        panes = self._file.rows(f"SELECT pane_start_ms FROM area_panes {between} ORDER BY 1", span)  # noqa: S608
+        areas = [self._area_pane("AND pane_start_ms = ?", [span[0], start]) for (start,) in panes]
+        return Batch(
+            states=sorted(states, key=lambda state: (state.pane_start_ms, state.partition)),
+            areas=[area for area in areas if area is not None],
+            forecasts=[f for f in self.latest_forecasts(run=run) if from_ms <= f.pane_start_ms < to_ms],
+        )
+
+    def bins(self, from_ms: int, to_ms: int, *, run: str = "") -> pd.DataFrame:
+        """Return the rolled-up sums by time_start_ms, segment."""
+        rows = self._file.query(
+            f"SELECT time_start_ms, segment, {', '.join(SUMS)}, quality FROM segment_5min"  # noqa: S608
+            " WHERE run = ? AND time_start_ms >= ? AND time_start_ms < ? ORDER BY time_start_ms, segment",
+            [self._run_ids.get(run, -1), from_ms, to_ms],
+        )
+        return pd.DataFrame({name: rows.column(name).to_numpy() for name in rows.column_names})
+
+    def write_bins(self, sums: pd.DataFrame, *, run: str = "") -> None:
+        """Put sums in the place of bins: all segments of a partition in a bin at once."""
+        partition = self._network.segments.partition[sums["segment"].to_numpy()]
+        with self._writing:
+            with self._file.transaction() as writer:
+                run_id = self._run_id(writer, run)
+                for of in np.unique(partition).tolist():
+                    self._panes.bins(writer, run_id, of, sums[partition == of])
+            self._run_ids[run] = run_id
 
     # Runs, upkeep
 

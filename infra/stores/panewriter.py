@@ -5,22 +5,21 @@ A record that is not newer than what is stored is dropped; one that is takes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from citybrain.network import AREA_LEVELS, Network
 from citybrain.records import AreaIndices, Forecasts, SegmentStates, encode
 from infra.stores import schema
 from infra.stores.duckfile import insert
+from infra.stores.newest import R, bin_length_ms, newest_forecasts, newest_of
 from infra.stores.packing import AREAS, Packing
 from infra.stores.sums import SUMS, sums_of_states
-
-R = TypeVar("R", SegmentStates, AreaIndices, Forecasts)
-MS_PER_MIN = 60_000
 
 
 class PaneWriter:
@@ -137,45 +136,39 @@ class PaneWriter:
             )
         rows = writer.sql(
             "SELECT * FROM states WHERE run = ? AND partition = ? AND pane_start_ms >= ? AND pane_start_ms < ?"
-            " AND (pane_start_ms >= ? OR list_contains(?, pane_start_ms // ? * ?))",
+            " AND (pane_start_ms >= ? OR list_contains(?, pane_start_ms // ? * ?)) ORDER BY pane_start_ms",
             params=[run, partition, first, end, old_end, changed, self.bin_ms, self.bin_ms],
         ).to_arrow_table()
         if rows.num_rows:
-            sums = sums_of_states(self._packing.unpack(rows), rows.column("pane_start_ms").to_numpy(), self.bin_ms)
-            columns = {name: sums[name].to_numpy() for name in ("time_start_ms", "segment", *SUMS, "quality")}
-            keys = {"run": np.full(len(sums), run), "partition": np.full(len(sums), partition)}
-            insert(writer, "segment_5min", keys | columns)
+            self._insert_bins(writer, run, partition, self._sums(rows))
         writer.execute("UPDATE rolled SET end_ms = ? WHERE run = ? AND partition = ?", [end, run, partition])
 
+    def bins(self, writer: duckdb.DuckDBPyConnection, run: int, partition: int, sums: pd.DataFrame) -> None:
+        """Put sums of one partition in the place of its bins."""
+        starts = sorted(set(sums["time_start_ms"].tolist()))
+        writer.execute(
+            "DELETE FROM segment_5min WHERE run = ? AND partition = ? AND list_contains(?, time_start_ms)",
+            [run, partition, starts],
+        )
+        self._insert_bins(writer, run, partition, sums)
+        end = starts[-1] + self.bin_ms
+        known = writer.execute("SELECT end_ms FROM rolled WHERE run = ? AND partition = ?", [run, partition]).fetchall()
+        if not known:
+            writer.execute("INSERT INTO rolled VALUES (?, ?, ?)", [run, partition, end])
+        elif known[0][0] < end:
+            # From now on all before the new end counts as rolled up: so it must be.
+            loose = writer.sql(
+                "SELECT * FROM states WHERE run = ? AND partition = ? AND pane_start_ms >= ? AND pane_start_ms < ?"
+                " AND NOT list_contains(?, pane_start_ms // ? * ?) ORDER BY pane_start_ms",
+                params=[run, partition, known[0][0], end, starts, self.bin_ms, self.bin_ms],
+            ).to_arrow_table()
+            self._insert_bins(writer, run, partition, self._sums(loose))
+            writer.execute("UPDATE rolled SET end_ms = ? WHERE run = ? AND partition = ?", [end, run, partition])
 
-def bin_length_ms(pane_ms: int) -> int:
-    """Return the length of the rolled-up bins: five minutes, or the next longer that whole panes fill.
+    def _sums(self, rows: pa.Table) -> pd.DataFrame:
+        return sums_of_states(self._packing.unpack(rows), rows.column("pane_start_ms").to_numpy(), self.bin_ms)
 
-    Examples
-    --------
-    >>> bin_length_ms(60_000), bin_length_ms(120_000), bin_length_ms(900_000)
-    (300000, 360000, 900000)
-    """
-    return next(
-        pane_ms * count
-        for count in range(1, 3601)
-        if pane_ms * count >= 5 * MS_PER_MIN and 60 * MS_PER_MIN % (pane_ms * count) == 0
-    )
-
-
-def newest_of(records: list[R], key: Callable[[R], tuple[int, int]]) -> list[R]:
-    """Return the newest version of each key, in the order of time."""
-    newest: dict[tuple[int, int], R] = {}
-    for record in records:
-        known = newest.get(key(record))
-        if known is None or record.version > known.version:
-            newest[key(record)] = record
-    return sorted(newest.values(), key=lambda record: (record.pane_start_ms, key(record)))
-
-
-def newest_forecasts(records: list[Forecasts]) -> list[Forecasts]:
-    """Return the newest forecast of each partition."""
-    newest: dict[int, Forecasts] = {}
-    for record in sorted(records, key=lambda record: (record.pane_start_ms, record.version)):
-        newest[record.partition] = record
-    return [newest[partition] for partition in sorted(newest)]
+    def _insert_bins(self, writer: duckdb.DuckDBPyConnection, run: int, partition: int, sums: pd.DataFrame) -> None:
+        columns = {name: sums[name].to_numpy() for name in ("time_start_ms", "segment", *SUMS, "quality")}
+        keys = {"run": np.full(len(sums), run), "partition": np.full(len(sums), partition)}
+        insert(writer, "segment_5min", keys | columns)

@@ -82,6 +82,21 @@ class Store(Protocol):
         """Return the newest forecast: time_ms, horizon_min, mean_kmh, q10_kmh, q50_kmh, q90_kmh, p_congested."""
         ...
 
+    def records(self, from_ms: int, to_ms: int, *, run: str = "") -> Batch:
+        """Return the panes that begin in [from, to) as the records they were written as, by time.
+
+        Of forecasts a store has the newest only: they are there if made for a pane of the interval.
+        """
+        ...
+
+    def bins(self, from_ms: int, to_ms: int, *, run: str = "") -> pd.DataFrame:
+        """Return the rolled-up sums (`infra.stores.sums.SUMS`, quality) by time_start_ms, segment."""
+        ...
+
+    def write_bins(self, sums: pd.DataFrame, *, run: str = "") -> None:
+        """Put sums in the place of bins, all segments of a partition in a bin at once: their panes may be gone."""
+        ...
+
     def runs(self) -> list[str]:
         """Return the replay runs it holds."""
         ...
@@ -90,6 +105,10 @@ class Store(Protocol):
         """Forget a replay run."""
         ...
 
+    def retain(self, days: int, *, rollup_days: int = 400) -> None:
+        """Let go of live states older than ``days`` before the newest pane; of bins and areas after ``rollup_days``."""
+        ...
+
     def close(self) -> None:
-        """Flush and let go of the files."""
+        """Flush and let go of files and connections."""
         ...

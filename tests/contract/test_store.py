@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from citybrain.records import AreaIndices, SegmentStates, encode
 from infra.stores.duckdb import DuckStore
 from infra.stores.protocol import Batch, Store
 from tests.fakes import area_indices, forecasts, grid_network, segment_states
+from tests.infra.influx import influx_store
 
 MIN = 60_000
 DAY = 24 * 60 * MIN
@@ -23,17 +25,29 @@ START = 1_790_035_200_000  # Tuesday 2026-09-22 00:00 UTC
 NETWORK = grid_network()
 
 Opener = Callable[[Path, Network], Store]
-OPENERS: dict[str, Opener] = {"duckdb": lambda folder, network: DuckStore(folder / "s.duckdb", network, pane_ms=MIN)}
 
 
-@pytest.fixture(params=sorted(OPENERS))
+def _influx(request: pytest.FixtureRequest) -> Opener:
+    return partial(influx_store, request.getfixturevalue("influx"))
+
+
+OPENERS: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
+    "duckdb": lambda request: lambda folder, network: DuckStore(folder / "s.duckdb", network, pane_ms=MIN),
+    "influxdb": _influx,
+}
+GROUPS = {"influxdb": [pytest.mark.xdist_group("influx")]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=GROUPS.get(name, [])) for name in sorted(OPENERS)])
 def opener(request: pytest.FixtureRequest) -> Opener:
-    return OPENERS[request.param]
+    return OPENERS[request.param](request)
 
 
 @pytest.fixture
-def store(opener: Opener, tmp_path: Path) -> Store:
-    return opener(tmp_path, NETWORK)
+def store(opener: Opener, tmp_path: Path) -> Iterator[Store]:
+    store = opener(tmp_path, NETWORK)
+    yield store
+    store.close()
 
 
 def hour(first_ms: int = START, panes: int = 60) -> list[SegmentStates]:
@@ -257,6 +271,61 @@ def test_runs_do_not_see_one_another_and_can_be_deleted(store: Store) -> None:
     assert store.latest_states(run="r1") == []
     assert store.latest_forecasts(run="r1") == []
     assert same(store.latest_states()[0], live)
+
+
+def test_a_period_comes_back_as_the_records_that_were_written(store: Store) -> None:
+    written = hour(panes=20)
+    areas = [area_indices(NETWORK, pane_start_ms=START + at * MIN, version=at) for at in range(20)]
+    ahead = [forecasts(NETWORK, partition=at, pane_start_ms=START + 9 * MIN) for at in range(2)]
+    store.write(Batch(states=written, areas=areas, forecasts=ahead))
+    found = store.records(START + 5 * MIN, START + 15 * MIN)
+    assert [encode(state) for state in found.states] == [encode(state) for state in written[10:30]]
+    assert [encode(area) for area in found.areas] == [encode(area) for area in areas[5:15]]
+    assert [encode(forecast) for forecast in found.forecasts] == [encode(forecast) for forecast in ahead]
+    assert store.records(START, START + 5 * MIN).forecasts == []
+    empty = store.records(0, DAY)
+    assert (empty.states, empty.areas, empty.forecasts) == ([], [], [])
+
+
+def test_bins_of_panes_that_are_gone_can_be_put_in(opener: Opener, tmp_path: Path) -> None:
+    source, target = opener(tmp_path / "a", NETWORK), opener(tmp_path / "b", NETWORK)
+    source.write(Batch(states=hour(panes=30)))
+    bins = source.bins(START, START + 15 * MIN)
+    assert bins["time_start_ms"].unique().tolist() == [START, START + 5 * MIN, START + 10 * MIN]
+    assert bins["panes"].unique().tolist() == [5.0]
+    target.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START + 16 * MIN, speed_kmh=30.0)]))
+    target.write_bins(bins)
+    target.write_bins(bins)
+    pd.testing.assert_frame_equal(target.bins(START, START + DAY), bins, check_exact=True)
+    span = START, START + 15 * MIN
+    pd.testing.assert_frame_equal(
+        target.series(4, *span, step_ms=5 * MIN), source.series(4, *span, step_ms=5 * MIN), check_exact=True
+    )
+    target.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START + 21 * MIN, version=2, speed_kmh=30.0)]))
+    assert target.bins(START, START + DAY)["time_start_ms"].max() == START + 15 * MIN
+    source.close()
+    target.close()
+
+
+def test_bins_ahead_of_panes_leave_none_out(store: Store, opener: Opener, tmp_path: Path) -> None:
+    other = opener(tmp_path / "other", NETWORK)
+    other.write(Batch(states=hour(START + 30 * MIN, panes=5)))
+    store.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START + at * MIN) for at in range(7)]))
+    store.write_bins(other.bins(START, START + DAY))
+    series = store.series(0, START, START + 60 * MIN, step_ms=5 * MIN)
+    assert series["time_start_ms"].tolist() == [START, START + 5 * MIN, START + 30 * MIN]
+    assert series["coverage"].tolist() == pytest.approx([1.0] * 3)
+    other.close()
+
+
+def test_old_panes_are_let_go_and_their_bins_stay(store: Store) -> None:
+    store.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START + at * MIN, version=at) for at in range(5)]))
+    store.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START + 3 * DAY, version=9)]))
+    store.retain(2)
+    assert store.states(START, START + 4 * DAY)["time_start_ms"].unique().tolist() == [START + 3 * DAY]
+    assert store.series(0, START, START + DAY, step_ms=5 * MIN)["time_start_ms"].tolist() == [START]
+    with pytest.raises(StoreRefused, match="older states are deleted"):
+        store.write(Batch(states=[segment_states(NETWORK, pane_start_ms=START, version=10)]))
 
 
 def test_an_empty_store_answers_with_nothing(store: Store) -> None:
