@@ -50,6 +50,9 @@ PAUSE_MS = (5 * S, MIN)
 RETRY_AFTER_MOST_MS = H
 LARGEST_ANSWER_BYTES = 64 * 1024
 POLL_S = 0.25
+AWAY_POLL_S = 2.0
+"""How often a database that is away is asked."""
+WRITE_AGAIN_S = 1.0
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 log = structlog.get_logger()
@@ -168,7 +171,7 @@ class _Line:
 
 
 class Dispatcher:
-    """Delivers the outbox. One of them a database; a second one is safe, since messages are leased.
+    """Delivers the outbox. Several of them share a database: each message is leased by one of them at a time.
 
     Parameters
     ----------
@@ -202,25 +205,42 @@ class Dispatcher:
         self._outbox, self._clock, self._metrics, self._rng = outbox, clock, metrics, rng
         self._lines = {endpoint.name: _Line(endpoint) for endpoint in endpoints}
         self._resolve = resolve
+        self._freed = asyncio.Event()
+        self.state = "ok"
+        """``ok``, or in plain words why nothing is delivered."""
         # No proxies or netrc from the environment: a request goes where city.toml says.
         self._client = httpx.AsyncClient(
             timeout=TIMEOUT_S, follow_redirects=False, trust_env=False, verify=tls or trusted()
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until told to stop; then wait for what is under way."""
+        """Deliver until told to stop; then wait for what is under way. While the database is away, wait for it."""
         try:
             while not stop.is_set():
-                try:
-                    await self.begin()
-                except StoreError as error:
-                    log.warning("outbox_unavailable", error=str(error))
-                try:
-                    await asyncio.wait_for(stop.wait(), POLL_S)
-                except TimeoutError:
-                    continue
+                away = await self._begin_or_why_not()
+                if away and self.state == "ok":
+                    log.warning("outbox_unavailable", error=away, meaning="waiting for it; nothing is lost")
+                elif not away and self.state != "ok":
+                    log.warning("outbox_is_back")
+                self.state = away or "ok"
+                await self._pause(stop, AWAY_POLL_S if away else POLL_S)
         finally:
             await self.close()
+
+    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
+        """Wait so long, or until told to stop, or until a request has ended and made room for the next."""
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, self._freed)]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        self._freed.clear()
+
+    async def _begin_or_why_not(self) -> str:
+        try:
+            await self.begin()
+        except StoreError as error:
+            return str(error)
+        return ""
 
     async def close(self) -> None:
         """Break off what is under way (it stays pending and comes again) and let go of the connections."""
@@ -255,20 +275,37 @@ class Dispatcher:
                 task = asyncio.create_task(self._deliver(line, delivery))
                 line.running.add(task)
                 task.add_done_callback(line.running.discard)
+                task.add_done_callback(lambda _: self._freed.set())
                 started.append(task)
         return started
 
     async def _deliver(self, line: _Line, delivery: Delivery) -> None:
-        answer = await self._attempt(line.endpoint, delivery)
-        try:
-            outcome = await asyncio.to_thread(self._settle, line, delivery, answer)
-        except StoreError as error:
-            # The lease runs out and the message comes again, under the same id.
-            log.warning("outbox_unavailable", error=str(error))
+        if self._clock.now_ms() + TIMEOUT_S * S > delivery.leased_until_ms:
+            # This process stood still meanwhile: somebody else may be sending it.
+            log.warning("webhook_lease_lost", endpoint=line.endpoint.name, message=delivery.message_id)
             return
-        self._metrics.count("citybrain_webhook_attempts_total", line.endpoint.name, outcome)
+        answer = await self._attempt(line.endpoint, delivery)
+        outcome, write = self._judge(line, delivery, answer)
+        if await self._written(delivery, write):
+            self._metrics.count("citybrain_webhook_attempts_total", line.endpoint.name, outcome)
         if not answer.ok:
             log.warning("webhook_failed", endpoint=line.endpoint.name, message=delivery.message_id, why=answer.text)
+
+    async def _written(self, delivery: Delivery, write: Callable[[], None]) -> bool:
+        """Write down what became of an attempt; a database that is away is asked again while the lease lasts.
+
+        After that the message comes again, under the same id.
+        """
+        while True:
+            try:
+                await asyncio.to_thread(write)
+            except StoreError as error:
+                if self._clock.now_ms() + WRITE_AGAIN_S * S >= delivery.leased_until_ms:
+                    log.warning("webhook_outcome_not_stored", message=delivery.message_id, error=str(error))
+                    return False
+                await asyncio.sleep(WRITE_AGAIN_S)
+            else:
+                return True
 
     async def _attempt(self, endpoint: Webhook, delivery: Delivery) -> Answer:
         try:
@@ -321,31 +358,34 @@ class Dispatcher:
             return 0
         return min(max(wait_ms, 0), RETRY_AFTER_MOST_MS)
 
-    def _settle(self, line: _Line, delivery: Delivery, answer: Answer) -> str:
-        """Write down what became of an attempt, and return its name for the metrics."""
-        now_ms, name = self._clock.now_ms(), line.endpoint.name
+    def _judge(self, line: _Line, delivery: Delivery, answer: Answer) -> tuple[str, Callable[[], None]]:
+        """Return what became of an attempt, by its name in the metrics, and how that is written down."""
+        now_ms, name, outbox = self._clock.now_ms(), line.endpoint.name, self._outbox
         if answer.ok:
             was_down, line.failures, line.rests_until_ms = line.failures >= TRIPS_AFTER, 0, 0
-            self._outbox.delivered(delivery, now_ms, answer.text)
-            if was_down:
-                self._outbox.hurry(name, now_ms)
-            return "delivered"
+            return "delivered", lambda: self._delivered(delivery, now_ms, answer.text, hurry=was_down)
         if answer.status == 410:
-            self._outbox.disable(name, line.endpoint.url, now_ms, "HTTP 410: the endpoint says that it is gone")
-            self._outbox.failed(delivery, now_ms, answer.text, counted=False)
             log.error("webhook_disabled", endpoint=name, url=line.endpoint.url)
-            return "gone"
+            return "gone", lambda: self._gone(line.endpoint, delivery, now_ms, answer.text)
         line.failures += 1
         if line.failures >= TRIPS_AFTER:
             line.rests_until_ms = now_ms + min(PAUSE_MS[0] * 2 ** (line.failures - TRIPS_AFTER), PAUSE_MS[1])
         schedule = SCHEDULE_MS[delivery.severity]
         if delivery.attempts >= len(schedule):
-            self._outbox.dead(delivery, now_ms, answer.text)
             log.error("webhook_given_up", endpoint=name, message=delivery.message_id, attempts=delivery.attempts)
-            return "dead"
+            return "dead", lambda: outbox.dead(delivery, now_ms, answer.text)
         wait_ms = schedule[delivery.attempts] * (1 + JITTER * self._rng.random())
-        self._outbox.failed(delivery, now_ms + max(int(wait_ms), answer.retry_after_ms), answer.text)
-        return "failed"
+        next_ms = now_ms + max(int(wait_ms), answer.retry_after_ms)
+        return "failed", lambda: outbox.failed(delivery, next_ms, answer.text)
+
+    def _delivered(self, delivery: Delivery, now_ms: int, text: str, *, hurry: bool) -> None:
+        self._outbox.delivered(delivery, now_ms, text)
+        if hurry:
+            self._outbox.hurry(delivery.endpoint, now_ms)
+
+    def _gone(self, endpoint: Webhook, delivery: Delivery, now_ms: int, text: str) -> None:
+        self._outbox.disable(endpoint.name, endpoint.url, now_ms, "HTTP 410: the endpoint says that it is gone")
+        self._outbox.failed(delivery, now_ms, text, counted=False)
 
 
 async def _drain(response: httpx.Response) -> None:

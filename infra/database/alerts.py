@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, delete, func, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, select, update
 
 from citybrain.clock import Clock
-from citybrain.errors import StoreError
 from citybrain.messages import AlertEvent, AlertState
 from citybrain.network import Network
 from citybrain.settings import Webhook
@@ -19,7 +17,8 @@ from citybrain.topics import DAY_MS
 from infra.database.outbox import Entry, add
 from infra.database.payload import Acknowledgement, Sender, body_of, districts_of
 from infra.database.protocol import Alert, StaleVersion
-from infra.database.tables import alert_steps, alerts, audit
+from infra.database.tables import add_once, alert_steps, alerts, audit
+from infra.database.transaction import transaction
 
 
 class SqlAlertDesk:
@@ -43,7 +42,7 @@ class SqlAlertDesk:
     Raises
     ------
     StoreError
-        By every method, when the database fails for now.
+        By every method, when the database fails for now; `StoreRefused` when it never takes such values.
     """
 
     def __init__(
@@ -52,55 +51,40 @@ class SqlAlertDesk:
         self._engine, self._network, self._endpoints = engine, network, tuple(endpoints)
         self._clock, self._sender = clock, sender
 
-    @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        try:
-            with self._engine.execution_options(write=writes).begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise StoreError(f"database: {str(error).splitlines()[0]}") from error
+    def _transaction(self, *, writes: bool) -> AbstractContextManager[Connection]:
+        return transaction(self._engine, writes=writes)
 
     def apply(self, events: Sequence[AlertEvent], *, run: str = "") -> None:
         """Take events in log order; a repeat (same alert and sequence) changes nothing."""
         if not events:
             return
         with self._transaction(writes=True) as connection:
-            for event in events:
-                self._apply(connection, event, run)
+            new = _new_steps(connection, events, run)
+            if new:
+                self._apply(connection, new, run)
 
-    def _apply(self, connection: Connection, event: AlertEvent, run: str) -> None:
-        key = {"run": run, "alert_id": event.alert_id}
-        place = (alert_steps.c.run == run, alert_steps.c.alert_id == event.alert_id)
-        step = select(alert_steps.c.sequence).where(*place, alert_steps.c.sequence == event.sequence)
-        if connection.execute(step).first() is not None:
-            return
-        text = msgspec.json.encode(event).decode()
-        connection.execute(
-            alert_steps.insert().values(**key, sequence=event.sequence, updated_ms=event.updated_ms, event=text)
-        )
-        known = self._row(connection, event.alert_id, run)
-        seen = None
-        if known is not None and known.acknowledged_ms is not None:
-            seen = Acknowledgement(known.acknowledged_by, known.acknowledged_ms)
-        values: dict[str, Any] = {
-            "network": event.network,
-            "sequence": event.sequence,
-            "state": "resolved" if event.type == "alert.resolved" else "acknowledged" if seen else "open",
-            "detected_ms": event.detected_ms,
-            "updated_ms": event.updated_ms,
-            "event": text,
-        }
-        if known is None:
-            connection.execute(alerts.insert().values(**key, **values, version=1, acknowledged_by=""))
-        else:
-            # A step that comes late is kept, but the newest says how the alert stands.
-            newest = values if event.sequence > known.sequence else {}
-            connection.execute(_this_alert(event.alert_id, run).values(version=known.version + 1, **newest))
-        if not run:
-            self._tell(connection, event, seen, of_seen=False)
+    def _apply(self, connection: Connection, events: Sequence[AlertEvent], run: str) -> None:
+        """Bring the alerts up to date; a handful of statements, however many events."""
+        ids = sorted({event.alert_id for event in events})
+        mine = select(alerts).where(alerts.c.run == run, alerts.c.alert_id.in_(ids)).order_by(alerts.c.alert_id)
+        known = {row.alert_id: dict(row._mapping) for row in connection.execute(mine.with_for_update())}
+        standing, told = dict(known), []
+        for event in events:
+            before = standing.get(event.alert_id)
+            seen = _seen(before)
+            standing[event.alert_id] = _after(before, event, run)
+            if not run:
+                told += self._told(event, seen, of_seen=False)
+        added = [row for alert_id, row in standing.items() if alert_id not in known]
+        changed = [{f"new_{name}": value for name, value in standing[alert_id].items()} for alert_id in known]
+        if added:
+            connection.execute(alerts.insert(), added)
+        if changed:
+            connection.execute(_UPDATE, changed)
+        add(connection, told, self._clock.now_ms())
 
-    def _tell(self, connection: Connection, event: AlertEvent, seen: Acknowledgement | None, *, of_seen: bool) -> None:
-        """Add an outbox row for every endpoint that hears of it."""
+    def _told(self, event: AlertEvent, seen: Acknowledgement | None, *, of_seen: bool) -> list[tuple[Entry, list[str]]]:
+        """Return the message about an event and the endpoints that hear of it; nothing where none does."""
         kind = "alert.acknowledged" if of_seen else event.type
         districts = districts_of(event, self._network)
         hearing = [
@@ -110,7 +94,7 @@ class SqlAlertDesk:
             and (not endpoint.districts or districts.intersection(endpoint.districts))
         ]
         if not hearing:
-            return
+            return []
         entry = Entry(
             alert_id=event.alert_id,
             place=2 * event.sequence + of_seen,
@@ -119,7 +103,7 @@ class SqlAlertDesk:
             severity=event.severity,
             body=body_of(event, self._network, self._sender, seen=seen, of_seen=of_seen),
         )
-        add(connection, entry, hearing, self._clock.now_ms())
+        return [(entry, hearing)]
 
     def alerts(self, *, states: Sequence[AlertState] = (), limit: int = 200, run: str = "") -> list[Alert]:
         """Return alerts, newest detection first; empty ``states`` is all."""
@@ -160,7 +144,7 @@ class SqlAlertDesk:
             connection.execute(_this_alert(alert_id, "").values(version=row.version + 1, **values))
             self._record(connection, by, at_ms, "acknowledge", alert_id, f"version {row.version}")
             event = msgspec.json.decode(row.event, type=AlertEvent)
-            self._tell(connection, event, Acknowledgement(by, at_ms), of_seen=True)
+            add(connection, self._told(event, Acknowledgement(by, at_ms), of_seen=True), self._clock.now_ms())
             return Alert(event, "acknowledged", row.version + 1, by, at_ms)
 
     def _record(self, connection: Connection, actor: str, at_ms: int, action: str, subject: str, detail: str) -> None:
@@ -195,9 +179,61 @@ class SqlAlertDesk:
             connection.execute(delete(alert_steps).where(alert_steps.c.run == "", alert_steps.c.alert_id.in_(ids)))
             connection.execute(delete(alerts).where(*old))
 
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
     def _row(self, connection: Connection, alert_id: str, run: str, *, lock: bool = False) -> Row[Any] | None:
         query = select(alerts).where(alerts.c.run == run, alerts.c.alert_id == alert_id)
         return connection.execute(query.with_for_update() if lock else query).first()
+
+
+_UPDATE = (
+    update(alerts)
+    .where(alerts.c.run == bindparam("new_run"), alerts.c.alert_id == bindparam("new_alert_id"))
+    .values({c.name: bindparam(f"new_{c.name}") for c in alerts.columns if not c.primary_key})
+)
+
+
+def _new_steps(connection: Connection, events: Sequence[AlertEvent], run: str) -> list[AlertEvent]:
+    """Add the steps that are not there yet; return their events, in log order."""
+    by_place: dict[tuple[str, int], AlertEvent] = {}
+    for event in events:
+        by_place.setdefault((event.alert_id, event.sequence), event)
+    rows = [
+        {
+            "run": run, "alert_id": event.alert_id, "sequence": event.sequence, "updated_ms": event.updated_ms,
+            "event": msgspec.json.encode(event).decode(),
+        }
+        for event in by_place.values()
+    ]  # fmt: skip
+    added = add_once(connection, alert_steps, rows, (alert_steps.c.alert_id, alert_steps.c.sequence))
+    return [event for place, event in by_place.items() if place in added]
+
+
+def _seen(row: Mapping[str, Any] | None) -> Acknowledgement | None:
+    if row is None or row["acknowledged_ms"] is None:
+        return None
+    return Acknowledgement(row["acknowledged_by"], row["acknowledged_ms"])
+
+
+def _after(row: Mapping[str, Any] | None, event: AlertEvent, run: str) -> dict[str, Any]:
+    """Return an alert's row after an event."""
+    over = event.type == "alert.resolved"
+    values: dict[str, Any] = {
+        "network": event.network,
+        "sequence": event.sequence,
+        "state": "resolved" if over else "open" if _seen(row) is None else "acknowledged",
+        "detected_ms": event.detected_ms,
+        "updated_ms": event.updated_ms,
+        "event": msgspec.json.encode(event).decode(),
+    }
+    if row is None:
+        new = {"run": run, "alert_id": event.alert_id, "version": 1, "acknowledged_by": "", "acknowledged_ms": None}
+        return {**new, **values}
+    # A step that comes late is kept, but the newest says how the alert stands.
+    newest = values if event.sequence > row["sequence"] else {}
+    return {**row, **newest, "version": row["version"] + 1}
 
 
 def _this_alert(alert_id: str, run: str) -> Any:

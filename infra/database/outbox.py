@@ -6,17 +6,19 @@ machine's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, delete, exists, func, select, update
-from sqlalchemy.exc import DBAPIError
 
-from citybrain.errors import StoreError
 from citybrain.messages import AlertEventType, Severity
 from citybrain.topics import DAY_MS
 from infra.database.tables import endpoints, outbox
+from infra.database.transaction import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that is due at one endpoint; ``attempts`` counts those before and, once leased, this one."""
+    """A message leased to be sent to one endpoint; ``attempts`` counts this one too.
+
+    After ``leased_until_ms`` somebody else may send it.
+    """
 
     id: int
     endpoint: str
@@ -41,31 +46,28 @@ class Delivery:
     severity: Severity
     attempts: int
     body: str
+    leased_until_ms: int
 
 
-def add(connection: Connection, entry: Entry, hearing: Sequence[str], now_ms: int) -> None:
-    """Add a row for each endpoint, in the caller's transaction; one that is there stays as it is."""
-    known = select(outbox.c.endpoint).where(outbox.c.message_id == entry.message_id)
-    told = set(connection.execute(known).scalars())
-    for name in hearing:
-        if name not in told:
-            connection.execute(
-                outbox.insert().values(
-                    endpoint=name,
-                    alert_id=entry.alert_id,
-                    place=entry.place,
-                    message_id=entry.message_id,
-                    type=entry.type,
-                    severity=entry.severity,
-                    body=entry.body,
-                    state="pending",
-                    attempts=0,
-                    created_ms=now_ms,
-                    next_ms=now_ms,
-                    leased_until_ms=0,
-                    outcome="",
-                )
-            )
+def add(connection: Connection, told: Sequence[tuple[Entry, Sequence[str]]], now_ms: int) -> None:
+    """Add a row for each message and endpoint, in the caller's transaction; one that is there stays as it is."""
+    if not told:
+        return
+    ids = [entry.message_id for entry, _ in told]
+    query = select(outbox.c.endpoint, outbox.c.message_id).where(outbox.c.message_id.in_(ids))
+    there = {tuple(row) for row in connection.execute(query)}
+    rows = [
+        {
+            "endpoint": name, "alert_id": entry.alert_id, "place": entry.place, "message_id": entry.message_id,
+            "type": entry.type, "severity": entry.severity, "body": entry.body, "state": "pending", "attempts": 0,
+            "created_ms": now_ms, "next_ms": now_ms, "leased_until_ms": 0, "leased_by": "", "outcome": "",
+        }
+        for entry, hearing in told
+        for name in hearing
+        if (name, entry.message_id) not in there
+    ]  # fmt: skip
+    if rows:
+        connection.execute(outbox.insert(), rows)
 
 
 class Outbox:
@@ -73,20 +75,17 @@ class Outbox:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._me = f"{socket.gethostname()[:60]}/{os.getpid()}/{secrets.token_hex(4)}"
 
-    @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        try:
-            with self._engine.execution_options(write=writes).begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise StoreError(f"database: {str(error).splitlines()[0]}") from error
+    def _transaction(self, *, writes: bool) -> AbstractContextManager[Connection]:
+        return transaction(self._engine, writes=writes)
 
     def lease(self, endpoint: str, now_ms: int, *, limit: int, lease_ms: int) -> list[Delivery]:
         """Return messages that are due at an endpoint, each the first of its alert, and count an attempt of each.
 
-        Nobody else gets them for ``lease_ms``. Who dies with a lease leaves the message pending: it is due again after
-        that, and may arrive twice, under the same id.
+        Nobody else gets them for ``lease_ms``: rows that another process is leasing at this moment are passed over.
+        Who dies with a lease leaves the message pending: it is due again after that, and may arrive twice, under the
+        same id. Who comes back later has lost the lease, and changes nothing any more.
         """
         earlier = outbox.alias()
         blocked = exists().where(
@@ -103,15 +102,19 @@ class Outbox:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        until_ms = now_ms + lease_ms
         with self._transaction(writes=True) as connection:
             rows = connection.execute(due).all()
             if rows:
                 connection.execute(
                     update(outbox)
                     .where(outbox.c.id.in_([row.id for row in rows]))
-                    .values(leased_until_ms=now_ms + lease_ms, attempts=outbox.c.attempts + 1)
+                    .values(leased_until_ms=until_ms, leased_by=self._me, attempts=outbox.c.attempts + 1)
                 )
-        return [Delivery(row.id, endpoint, row.message_id, row.severity, row.attempts + 1, row.body) for row in rows]
+        return [
+            Delivery(row.id, endpoint, row.message_id, row.severity, row.attempts + 1, row.body, until_ms)
+            for row in rows
+        ]
 
     def anything_due(self, now_ms: int) -> set[str]:
         """Return the endpoints for which something may be due; cheap, and without a lock."""
@@ -140,10 +143,14 @@ class Outbox:
         self._update(delivery, {"state": state, "ended_ms": now_ms, "leased_until_ms": 0, "outcome": outcome})
 
     def _update(self, delivery: Delivery, values: dict[str, object]) -> None:
+        mine = (
+            outbox.c.id == delivery.id,
+            outbox.c.state == "pending",
+            outbox.c.leased_by == self._me,
+            outbox.c.attempts == delivery.attempts,
+        )
         with self._transaction(writes=True) as connection:
-            connection.execute(
-                update(outbox).where(outbox.c.id == delivery.id, outbox.c.state == "pending").values(**values)
-            )
+            connection.execute(update(outbox).where(*mine).values(leased_by="", **values))
 
     def hurry(self, endpoint: str, now_ms: int) -> None:
         """Make everything that waits for an endpoint due: it is back."""
@@ -160,7 +167,7 @@ class Outbox:
             done = connection.execute(
                 update(outbox)
                 .where(outbox.c.message_id == message_id, outbox.c.endpoint == endpoint, outbox.c.state != "pending")
-                .values(state="pending", attempts=0, next_ms=now_ms, ended_ms=None, outcome="")
+                .values(state="pending", attempts=0, next_ms=now_ms, ended_ms=None, outcome="", leased_by="")
             )
             return done.rowcount > 0
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
@@ -26,6 +26,9 @@ from infra.database.protocol import StaleVersion
 from infra.database.tables import open_database
 from tests.conftest import ROOT
 from tests.fakes import alert_event, grid_network
+from tests.infra.postgres import database_url, postgres
+
+__all__ = ["database_url", "postgres"]
 
 NETWORK = grid_network()
 DAY = 86_400_000
@@ -56,8 +59,10 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(open_database(f"sqlite:///{tmp_path / 'city.sqlite'}"))
+def room(database_url: str) -> Iterator[Room]:
+    room = Room(open_database(database_url))
+    yield room
+    room.engine.dispose()
 
 
 def steps(*, last: int = 3, alert_id: str = "a1") -> list[AlertEvent]:
@@ -95,17 +100,21 @@ def test_a_repeat_tells_nobody_again_when_the_outbox_was_cleared(room: Room) -> 
     assert room.told() == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     order=st.permutations(range(6)),
     again=st.lists(st.integers(0, 5), max_size=6),
     cut=st.integers(1, 6),
 )
-def test_any_order_and_repetition_of_events_ends_the_same(order: list[int], again: list[int], cut: int) -> None:
+def test_any_order_and_repetition_of_events_ends_the_same(
+    room: Room, order: list[int], again: list[int], cut: int
+) -> None:
     events = [*steps(), *steps(alert_id="a2")]
     ends = []
     for arrival in (range(6), [*order, *again]):
-        room = Room(open_database("sqlite://"))
+        with room.engine.begin() as connection:
+            for table in ("alerts", "alert_steps", "outbox"):
+                connection.execute(text(f"DELETE FROM {table}"))
         for first in range(0, len(arrival), cut):
             room.desk.apply([events[at] for at in arrival[first : first + cut]])
         ends.append(
@@ -115,7 +124,6 @@ def test_any_order_and_repetition_of_events_ends_the_same(order: list[int], agai
                 room.rows("SELECT endpoint, alert_id, place, message_id, body FROM outbox ORDER BY 1, 2, 3"),
             ]
         )
-        room.engine.dispose()
     assert ends[0] == ends[1]
 
 
@@ -236,23 +244,46 @@ def replace_times(event: AlertEvent, at_ms: int) -> AlertEvent:
     return msgspec.structs.replace(event, detected_ms=at_ms, updated_ms=at_ms)
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'data' / 'city.sqlite'}"
-    room = Room(open_database(url))
+def test_everything_is_there_after_a_restart(database_url: str) -> None:
+    room = Room(open_database(database_url))
     room.desk.apply(steps()[:2])
     before = room.desk.alerts(), room.told()
     room.engine.dispose()
-    again = Room(open_database(url))
+    again = Room(open_database(database_url))
     assert (again.desk.alerts(), again.told()) == before
+    again.engine.dispose()
 
 
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "city.sqlite"
-    open_database(f"sqlite:///{path}").dispose()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(ConfigError, match="tables of version 99 seen, 1 allowed"):
-        open_database(f"sqlite:///{path}")
+@pytest.mark.parametrize("version", ["99", "0"])
+def test_a_database_of_a_later_version_is_refused_with_a_way_out(database_url: str, version: str) -> None:
+    room = Room(open_database(database_url))
+    with room.engine.begin() as connection:
+        connection.execute(text(f"UPDATE schema_version SET version = {version}"))
+    room.engine.dispose()
+    with pytest.raises(ConfigError, match=f"tables of version {version} seen, 1 to 2 allowed: run the newer program"):
+        open_database(database_url)
+
+
+def test_tables_of_the_first_version_are_brought_up_to_date_with_all_they_hold(database_url: str) -> None:
+    room = Room(open_database(database_url))
+    room.desk.apply(steps()[:2])
+    room.desk.acknowledge("a1", by="Ana", at_ms=77)
+    before = room.desk.alerts(), room.told()
+    with room.engine.begin() as connection:  # as version 1 had it
+        connection.execute(text("ALTER TABLE outbox DROP COLUMN leased_by"))
+        if room.engine.dialect.name == "postgresql":
+            connection.execute(text("DROP TRIGGER audit_append_only ON audit"))
+        connection.execute(text("UPDATE schema_version SET version = 1"))
+    room.engine.dispose()
+    later = Room(open_database(database_url))
+    assert later.rows("SELECT version FROM schema_version") == [(2,)]
+    assert (later.desk.alerts(), later.told()) == before
+    later.desk.apply(steps()[2:])
+    assert later.told()[-2:] == [("unit", "a1.3"), ("west", "a1.3")]
+    with pytest.raises(Exception, match="append-only"), later.engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit"))
+    later.engine.dispose()
+    open_database(database_url).dispose()  # and not once more
 
 
 @pytest.mark.parametrize("url", ["nonsense", "unknown://host/base", "sqlite:///{folder}/file/city.sqlite"])
@@ -267,6 +298,13 @@ def test_a_database_that_fails_is_a_store_error(room: Room) -> None:
         connection.execute(text("DROP TABLE alert_steps"))
     with pytest.raises(StoreError, match=r"database: .*alert_steps"):
         room.desk.apply(steps())
+
+
+@pytest.mark.parametrize("url", ["mysql://host/base", "postgresql+nothing://city:hush@host/base", "post gres:hush@x"])
+def test_a_database_of_another_kind_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="seen") as caught:
+        open_database(url)
+    assert "hush@host" not in str(caught.value)
 
 
 def test_an_endpoint_is_told_everything_it_needs() -> None:

@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +48,10 @@ from infra.webhooks import (
 )
 from tests.conftest import ROOT
 from tests.fakes import alert_event, grid_network
+from tests.infra.postgres import database_url, postgres
 from tests.infra.receiver import Receiver, receiving
+
+__all__ = ["database_url", "postgres"]
 
 NETWORK = grid_network()
 NOW_MS = 1_800_000_000_000
@@ -60,11 +63,11 @@ class Office:
     """A database, a secret and a clock."""
 
     folder: Path
+    url: str
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_MS))
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.url = f"sqlite:///{self.folder / 'city.sqlite'}"
         self.engine: Engine = open_database(self.url)
         self.outbox = Outbox(self.engine)
         self.secret_file = self.folder / "secret"
@@ -93,8 +96,10 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
+def office(tmp_path: Path, database_url: str) -> Iterator[Office]:
+    office = Office(tmp_path, database_url)
+    yield office
+    office.engine.dispose()
 
 
 def life(alert_id: str = "a1", severity: str = "major") -> list[AlertEvent]:
