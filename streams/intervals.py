@@ -64,12 +64,18 @@ class Intervals:
             False where the interval overlaps one that was counted, shape (n,).
         """
         once = bool((detector[1:] > detector[:-1]).all())
-        if once and bool((self.run_to[detector] == from_ms).all()):
-            self.run_to[detector] = to_ms
+        if once and self.follow(detector, from_ms, to_ms):
             return np.ones(len(detector), dtype=np.bool_)
         if once:
             return self._take_distinct(detector, from_ms, to_ms, horizon_ms)
         return self._take_mixed(detector, from_ms, to_ms, horizon_ms)
+
+    def follow(self, detector: IndexArray, from_ms: LongArray | int, to_ms: LongArray | int) -> bool:
+        """Take readings of distinct detectors if each begins where its detector's last one ended; else take none."""
+        if not (self.run_to.take(detector) == from_ms).all():
+            return False
+        self.run_to[detector] = to_ms
+        return True
 
     def _take_distinct(self, det: IndexArray, from_ms: LongArray, to_ms: LongArray, horizon_ms: int) -> BoolArray:
         """Take readings of as many detectors."""
