@@ -9,23 +9,26 @@ revised is final as it was closed: nothing more is sent for it.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from citybrain.errors import BadRecord, Reason
 from citybrain.messages import DeadLetter
-from citybrain.network import Network
-from citybrain.records import Readings, SegmentStates, Status, decode, encode
+from citybrain.network import JOURNEY_KINDS, Network
+from citybrain.records import DetectorHealth, Readings, SegmentStates, Status, Verdict, decode, encode
 from citybrain.settings import CitySettings, Limits, Thresholds, TimeSettings
 from citybrain.topics import TopicName
-from streams.clean import BoolArray, Clean, Fault, Rules, clean, dead_letter
+from streams.clean import Clean, Fault, Rules, clean, dead_letter
+from streams.health import left_out
 from streams.intervals import Intervals
 from streams.measures import Edition, Roads, area_partials, segment_states
 from streams.ring import SPREAD_MS, Ring, Source, Times
+from streams.roster import BoolArray
 from streams.snapshot import dump, load
 from streams.stage import NOTHING, Message, Output, Results
-from streams.sums import FIELDS, Field, Places, additions
+from streams.sums import FIELDS, Field, additions
 
 OLDEST_START_MS = 7 * 86_400_000
 """A first batch may begin so far before its newest reading; what is older comes from a clock that was never set."""
@@ -44,9 +47,13 @@ class Aggregate:
         self.network = network
         self.times = Times.of(time)
         parts = range(network.partitions)
-        self._rules = [Rules.of(network, part, limits, time, thresholds.speed_floor_kmh) for part in parts]
-        self._places = [Places.of(network, part) for part in parts]
-        self._roads = [Roads.of(network, part, thresholds.level_breaks) for part in parts]
+        self._rules = Rules.of(network, limits, time, thresholds)
+        self._roads = [Roads.of(network, part, thresholds.level_breaks, thresholds.speed_floor_kmh) for part in parts]
+        kinds = network.detectors.kind
+        own = [self._rules[part].rosters.posts.detectors(part) for part in parts]
+        self._detectors = [mine.astype(np.int32) for mine in own]
+        self._speaking = [~np.isin(kinds[mine], JOURNEY_KINDS) for mine in own]
+        self._shortest_m = limits.shortest_vehicle_m
         self._settings = hashlib.sha256(repr(self.times).encode()).hexdigest()[:8]
 
     @classmethod
@@ -56,7 +63,8 @@ class Aggregate:
 
     def new(self, partition: int) -> Ring:
         """Return a ring without readings."""
-        return Ring.empty(partition, self.times.capacity, len(self._roads[partition].segment))
+        segments, detectors = len(self._roads[partition].segment), len(self._detectors[partition])
+        return Ring.empty(partition, self.times.capacity, segments, detectors)
 
     def dump(self, state: Ring) -> bytes:
         """Return the ring as bytes."""
@@ -65,7 +73,7 @@ class Aggregate:
     def load(self, partition: int, blob: bytes) -> Ring:
         """Return the ring that was dumped; raises `ConfigError` on another format, network or setting of time."""
         shape = (self.times.capacity, FIELDS, len(self._roads[partition].segment))
-        return load(blob, partition, self.network.version, self._settings, shape)
+        return load(blob, partition, self.network.version, self._settings, shape, len(self._detectors[partition]))
 
     def step(self, state: Ring, message: Message) -> Results:
         """Count one batch, then let the time it tells pass."""
@@ -77,18 +85,25 @@ class Aggregate:
         source = self._heard(state, readings, rows, message)
         outputs: list[Output] = []
         state.offset = message.offset
-        counted = 0
+        counted, before = 0, state.open
+        not_believed: Counter[str] = Counter()
         if state.base < 0 and (len(rows.row) or source.watermark_ms > 0):
             state.start(self._first_pane(rows, source), self.times)
         for part in self._in_reach(state, rows, outputs, message):
             kept, more = self._new(state, source, part, readings, message)
             refused += more
             counted += len(kept.row)
-            for addition in additions(kept, self._places[state.partition], self.times.pane_ms):
+            verdict = state.health.take(kept, self._shortest_m)
+            if verdict is not None and np.count_nonzero(verdict):
+                not_believed += left_out(verdict)
+                kept = kept.without(verdict != Verdict.WELL)
+            for addition in additions(kept, rules.rosters, self.times.pane_ms):
                 state.add(addition, message.offset)
         if state.base >= 0:
             outputs += self._pass(state, self._watermark(state), message.offset, None)
-        return Results(outputs, refused, (readings.source, counted))
+        if state.open != before:
+            outputs += self._health(state, message.offset)
+        return Results(outputs, refused, (readings.source, counted - not_believed.total()), tuple(not_believed.items()))
 
     def flush(self, state: Ring) -> Results:
         """Return the revisions since the last checkpoint."""
@@ -127,8 +142,8 @@ class Aggregate:
         if source is None:
             if len(state.sources) >= MOST_SOURCES:
                 del state.sources[min(state.sources, key=lambda name: (state.sources[name].spoke_ms, name))]
-            detectors = int((self._rules[state.partition].mine >= 0).sum())
-            source = state.sources[readings.source] = Source(0, message.record_ms, Intervals.none(detectors))
+            seen = Intervals.none(self._rules[state.partition].rosters.detectors)
+            source = state.sources[readings.source] = Source(0, message.record_ms, seen)
         clock_ms = readings.watermark_ms
         if clock_ms > message.record_ms + self.times.skew_ms:
             # A feed misled by one bad clock: believe the readings that were accepted.
@@ -157,15 +172,16 @@ class Aggregate:
         if not len(rows.row):
             return
         pane_ms, capacity = self.times.pane_ms, self.times.capacity
+        rosters = self._rules[state.partition].rosters
         while True:
             reach_ms = (state.base + capacity) * pane_ms
-            if int(rows.to_ms.max()) <= reach_ms:
+            if rows.end_ms <= reach_ms:
                 yield rows
                 return
             near = rows.to_ms <= reach_ms
             if near.any():
-                yield rows.where(near)
-                rows = rows.where(~near)
+                yield rows.where(near, rosters)
+                rows = rows.where(~near, rosters)
             ahead = (int(rows.to_ms.min()) - 1) // pane_ms
             least_ms = (ahead - capacity + 1) * pane_ms + self.times.reorder_ms + self.times.lateness_ms
             first = int(rows.from_ms.min()) // pane_ms
@@ -180,19 +196,25 @@ class Aggregate:
         rules = self._rules[state.partition]
 
         def keep(bad: BoolArray, reason: Reason, allowed: str) -> Clean:
-            if not bad.any():
-                return rows
             mask = np.zeros(len(readings), dtype=np.bool_)
             mask[rows.row[bad]] = True
             fault = Fault(reason, mask, "observed_from_ms", readings.observed_from_ms, allowed)
             refused.append(dead_letter(readings, rules, message, fault, mask))
-            return rows.where(~bad)
+            return rows.where(~bad, rules.rosters)
 
-        rows = keep(rows.from_ms < horizon_ms, "late", f"from {horizon_ms} on (panes before are final)")
-        if len(rows.row):
-            new = source.seen.take(rules.mine[rows.detector], rows.from_ms, rows.to_ms, horizon_ms)
-            rows = keep(~new, "duplicate", "each instant once a detector and source")
+        if rows.begin_ms < horizon_ms:
+            rows = keep(rows.from_ms < horizon_ms, "late", f"from {horizon_ms} on (panes before are final)")
+        if len(rows.row) and not self._follow(source, rows):
+            new = source.seen.take(rows.roster.position, rows.from_ms, rows.to_ms, horizon_ms)
+            if not new.all():
+                rows = keep(~new, "duplicate", "each instant once a detector and source")
         return rows, refused
+
+    @staticmethod
+    def _follow(source: Source, rows: Clean) -> bool:
+        """Count each row after its detector's last one, if that is what they all are."""
+        stamps = rows.span_ms or (rows.from_ms, rows.to_ms)
+        return rows.roster.once and source.seen.follow(rows.roster.position, *stamps)
 
     def _pass(self, state: Ring, watermark_ms: int, offset: int, ahead: int | None) -> list[Output]:
         """Let event time pass up to the watermark: close panes, then let go of those that are final."""
@@ -236,6 +258,19 @@ class Aggregate:
             sums, told = np.zeros_like(state.sums[0]), np.zeros_like(state.told[0])
         states = segment_states(sums, told, roads, Edition(pane, self.times.pane_ms, version, revision, status))
         return self._outputs(states, roads)
+
+    def _health(self, state: Ring, version: int) -> Iterable[Output]:
+        """Return which detectors are not well, if that has changed."""
+        part, at_ms = state.partition, state.open * self.times.pane_ms
+        heard = [source.seen.run_to for source in state.sources.values()]
+        news = state.health.news(state.watermark_ms, self.times.pane_ms, self._speaking[part], heard)
+        if news is None:
+            return
+        verdict, since_ms = news
+        bad = np.flatnonzero(verdict)
+        columns = self._detectors[part][bad], verdict[bad], since_ms[bad]
+        record = DetectorHealth(self.network.version, part, at_ms, version, *columns)
+        yield Output("detector-health", part, str(part).encode(), encode(record), at_ms)
 
     @staticmethod
     def _outputs(states: SegmentStates, roads: Roads) -> Iterable[Output]:

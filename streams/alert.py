@@ -18,8 +18,10 @@ from streams.stage import NOTHING, Results
 from streams.states import state_of
 
 _FORMAT = "alert-1"
-WAIT_PANES = 3
-"""A pane waits for every partition until one this much newer has been seen."""
+WAIT_PANES, WAIT_MS = 3, 15 * 60_000
+"""A pane waits for every partition until one so many panes, and so much later, has been seen: a partition whose worker
+died comes behind by what it takes to replace it, and after an outage some catch up minutes before others. What it has
+to say by then would be lost, and its open alerts would be told to be over."""
 
 
 class AlertState(msgspec.Struct):
@@ -89,8 +91,10 @@ class AlertStage:
         if not state.waiting:
             return None
         oldest, newest = min(state.waiting), max(state.waiting)
-        all_spoke = len(state.waiting[oldest]) >= self._network.partitions
-        return oldest if all_spoke or newest - oldest >= WAIT_PANES * pane_ms else None
+        # Each speaks of its panes in order: who has spoken of a later one says nothing of this one any more.
+        spoke = {partition for by_partition in state.waiting.values() for partition in by_partition}
+        all_spoke = len(spoke) >= self._network.partitions
+        return oldest if all_spoke or newest - oldest >= max(WAIT_PANES * pane_ms, WAIT_MS) else None
 
     def _advance(self, state: AlertState, pane_start_ms: int, pane_ms: int) -> list[AlertEvent]:
         by_partition, end_ms = state.waiting.pop(pane_start_ms), pane_start_ms + pane_ms

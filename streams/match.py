@@ -20,16 +20,17 @@ from streams.stage import NOTHING, Results
 from streams.states import state_of
 
 _FORMAT = "match-1"
-Row = tuple[int, int, float]
-"""Camera, passage in ms, travel time in s."""
+Row = tuple[int, int, int, float]
+"""Camera, instant from which it was observed and passage in ms, travel time in s."""
 
 
 class MatchState(msgspec.Struct):
-    """Plates on their way; ``format`` and ``network`` are those of the snapshot."""
+    """Plates on their way, when the newest journey at each camera ended, ms; the rest says whose snapshot it is."""
 
     format: str
     network: str
     journeys: Journeys
+    newest_ms: dict[int, int] = {}
 
 
 class MatchStage:
@@ -68,7 +69,7 @@ class MatchStage:
         for camera, passed_ms, plate in zip(*(column[order].tolist() for column in columns), strict=True):
             seconds = self._cameras.travel_time_s(state.journeys, camera, passed_ms, plate)
             if seconds is not None:
-                rows.append((camera, passed_ms, seconds))
+                rows.append((camera, _observed_from(state, camera, passed_ms), passed_ms, seconds))
         forget(state.journeys, passages.watermark_ms)
         refused = [] if known.all() else [_unknown(passages, ~known, message, len(self._network.detectors))]
         return Results([self._output(passages, rows, p, message) for p in range(self._network.partitions)], refused)
@@ -90,11 +91,19 @@ class MatchStage:
         """Do nothing: all effects are in Kafka."""
 
 
+def _observed_from(state: MatchState, camera: int, passed_ms: int) -> int:
+    """Return from when a journey's end was observed: seconds of two vehicles would overlap, and one not count."""
+    before_ms = state.newest_ms.get(camera, passed_ms)
+    state.newest_ms[camera] = max(before_ms, passed_ms)
+    begun_ms = passed_ms - MS_PER_S
+    return max(begun_ms, before_ms) if before_ms < passed_ms else begun_ms
+
+
 def _readings(passages: Passages, rows: list[Row], received_ms: int) -> Readings:
-    """Each travel time as what was observed in the second that ends at the passage."""
+    """Each travel time as what was observed in the second that ends at the passage, or since the one before."""
     n = len(rows)
     missing = np.full(n, np.nan)
-    passed = np.array([row[1] for row in rows], dtype=np.int64)
+    begun, passed = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2))
 
     def quality(kind: Quality) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         return np.full(n, kind, dtype=np.uint8)
@@ -105,13 +114,13 @@ def _readings(passages: Passages, rows: list[Row], received_ms: int) -> Readings
         received_ms=received_ms,
         watermark_ms=passages.watermark_ms,
         detector=np.array([row[0] for row in rows], dtype=np.int32),
-        observed_from_ms=passed - MS_PER_S,
+        observed_from_ms=begun,
         observed_to_ms=passed,
         count_veh=missing,
         flow_vph=missing,
         speed_kmh=missing,
         occupancy=missing,
-        travel_time_s=np.array([row[2] for row in rows], dtype=np.float64),
+        travel_time_s=np.array([row[3] for row in rows], dtype=np.float64),
         speed_kind=np.full(n, SpeedKind.SPACE_MEAN, dtype=np.uint8),
         quality_flow=quality(Quality.MISSING),
         quality_speed=quality(Quality.MISSING),

@@ -35,8 +35,13 @@ class Offline:
         self._since_flush: dict[tuple[str, int], int] = defaultdict(int)
         self._waiting: deque[tuple[Output, int]] = deque()
 
-    def put(self, output: Output, record_ms: int) -> None:
-        """Append one message to the log and bring all stages up to it."""
+    def put(self, output: Output, record_ms: int, *, offset: int | None = None) -> None:
+        """Append one message to the log and bring all stages up to it.
+
+        ``offset`` is the one it had on the broker: results name it as their version.
+        """
+        if offset is not None:
+            self._next[output.topic, output.partition] = offset
         self._waiting.append((output, record_ms))
         self._work()
 
@@ -79,9 +84,9 @@ class Offline:
 
 
 def run(stages: Sequence[Stage[Any]], messages: Iterable[Message], sink: Callable[[Message], None]) -> None:
-    """Drive the stages over messages, in their order, to the end."""
+    """Drive the stages over messages, in their order and under their offsets, to the end."""
     driver = Offline(stages, sink)
     for message in messages:
         output = Output(message.topic, message.partition, message.key, message.value, message.record_ms)
-        driver.put(output, message.record_ms)
+        driver.put(output, message.record_ms, offset=message.offset)
     driver.finish()

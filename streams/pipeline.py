@@ -27,7 +27,14 @@ from streams.stage import Stage
 from streams.store import StoreStage
 from streams.warn import WarnStage
 
-Role = Literal["worker", "serve"]
+Role = Literal["worker", "archive", "serve", "outbox"]
+"""Stages of a role share one Faust app and one consumer group: the slowest of them holds up the others. So each that
+waits for something outside Kafka has a role of its own (docs/decisions/0010-an-app-for-what-waits.md)."""
+Program = Literal["worker", "serve"]
+HOSTED: dict[Program, tuple[Role, ...]] = {"worker": ("worker", "archive"), "serve": ("serve", "outbox")}
+"""The roles whose apps each program runs; ``citybrain up`` runs all."""
+FORMER: dict[Role, Role] = {"archive": "worker", "outbox": "serve"}
+"""Whose group read for a role before it had its own: it goes on from there (``streams.handover``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage: what it reads, what it writes (``effect``: outside Kafka), which process runs it, how it is made."""
+    """One stage: what it reads, what it writes (``effect``: outside Kafka), whose app runs it, how it is made."""
 
     name: str
     sources: tuple[TopicName, ...]
@@ -87,7 +94,13 @@ PIPELINE: tuple[Step, ...] = (
     # passages: key camera, plate pseudonyms -> readings: travel times between cameras
     Step("match", ("passages",), ("readings",), "worker", lambda g: MatchStage(g.network)),
     # readings: key source, columns by detector -> states: key partition/pane, columns by segment
-    Step("aggregate", ("readings",), ("segment-states", "live-states", "area-partials"), "worker", _aggregate),
+    Step(
+        "aggregate",
+        ("readings",),
+        ("segment-states", "live-states", "area-partials", "detector-health"),
+        "worker",
+        _aggregate,
+    ),
     # area partials: key partition/pane -> area indices: key pane, columns by area
     Step("rollup", ("area-partials",), ("area-indices",), "worker", lambda g: Rollup.of(g.network, g.settings)),
     # first closes -> forecasts: key partition/pane, columns by segment and horizon
@@ -103,14 +116,14 @@ PIPELINE: tuple[Step, ...] = (
         "archive",
         ("readings", "passages", "events"),
         (),
-        "worker",
-        lambda g: ArchiveStage(Archive(g.settings.archive_folder)),
+        "archive",
+        lambda g: ArchiveStage(Archive(g.settings.archive_folder), g.metrics, keep=g.settings.archive_keep),
         "Parquet",
     ),
     # results -> rows: newest version of each (partition, pane)
-    Step("store", ("segment-states", "area-indices", "forecasts"), (), "serve", _store, "DuckDB"),
+    Step("store", ("segment-states", "area-indices", "forecasts"), (), "serve", _store, "DuckDB or InfluxDB"),
     # alerts -> the alert's row and a message for each endpoint, in one transaction
-    Step("outbox", ("alerts",), (), "serve", _outbox, "SQL, webhooks"),
+    Step("outbox", ("alerts",), (), "outbox", _outbox, "SQL, webhooks"),
 )
 
 REPLAYED = ("aggregate", "rollup", "forecast", "warn", "alert", "store", "outbox")
@@ -118,5 +131,15 @@ REPLAYED = ("aggregate", "rollup", "forecast", "warn", "alert", "store", "outbox
 
 
 def stages(role: Role, ground: Ground) -> list[Stage[Any]]:
-    """Return the stages of one process, made for the ground; of a replay run only those that compute or store."""
+    """Return the stages of one app, made for the ground; of a replay run only those that compute or store."""
     return [step.make(ground) for step in PIPELINE if step.role == role and (not ground.run or step.name in REPLAYED)]
+
+
+def program_of(role: Role) -> Program:
+    """Return the program that runs a role."""
+    return next(program for program, roles in HOSTED.items() if role in roles)
+
+
+def replayed(program: Program) -> tuple[Role, ...]:
+    """Return the roles of a program that have anything to do in a replay run."""
+    return tuple(role for role in HOSTED[program] if any(s.role == role and s.name in REPLAYED for s in PIPELINE))

@@ -13,8 +13,10 @@ import aiokafka
 from aiokafka import TopicPartition
 
 from citybrain.clock import Clock
-from citybrain.topics import PREFIX, TopicName, topic_address
+from citybrain.topics import TopicName, group_address, topic_address
 from citybrain.wire import Message, Output
+from infra.kafka.client import Brokers
+from streams.restore import end_consumer
 
 SLICE_MS = 200
 """A wait looks so often, in the clock's time, whether it is to stop."""
@@ -59,14 +61,15 @@ def play(outputs: Iterable[Output], sender: Sender, clock: Clock, stop: Event) -
     return sent
 
 
-async def lag(address: str, run: str, role: str, topics: Sequence[tuple[TopicName, int]]) -> int:
+async def lag(brokers: Brokers, run: str, role: str, topics: Sequence[tuple[TopicName, int]]) -> int:
     """Return how many messages a role of the run has not acknowledged yet.
 
     Topics come with their partitions, sources before what is made of them: where one is done, nothing is added to
     the next any more, so 0 means that all is done.
     """
-    group = ".".join(part for part in (PREFIX, run, role) if part)
-    consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=address, group_id=group, enable_auto_commit=False)
+    consumer = aiokafka.AIOKafkaConsumer(
+        **brokers.aiokafka(), group_id=group_address(role, run), enable_auto_commit=False
+    )
     await consumer.start()
     try:
         left = 0
@@ -78,13 +81,13 @@ async def lag(address: str, run: str, role: str, topics: Sequence[tuple[TopicNam
                 left += ends[place] - (begins[place] if done is None else done)
         return left
     finally:
-        await consumer.stop()
+        await end_consumer(consumer)
 
 
-async def results(address: str, run: str, topics: Sequence[tuple[TopicName, int]]) -> AsyncIterator[Message]:
+async def results(brokers: Brokers, run: str, topics: Sequence[tuple[TopicName, int]]) -> AsyncIterator[Message]:
     """Yield all messages of some topics of a run, one topic after the other, each partition in its order."""
     consumer = aiokafka.AIOKafkaConsumer(
-        bootstrap_servers=address, enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES
+        **brokers.aiokafka(), enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES
     )
     await consumer.start()
     try:
@@ -100,4 +103,4 @@ async def results(address: str, run: str, topics: Sequence[tuple[TopicName, int]
                         yield Message(name, place.partition, r.offset, r.timestamp, r.key or b"", r.value or b"")
                 open_ = {place for place in open_ if await consumer.position(place) < ends[place]}
     finally:
-        await consumer.stop()
+        await end_consumer(consumer)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from citybrain.records import ByteArray, LongArray
 from citybrain.settings import TimeSettings
+from streams.health import Health
 from streams.intervals import Intervals
 from streams.sums import FIELDS, Additions
 
@@ -94,6 +95,8 @@ class Ring:
         Last offset applied.
     sources
         Feeds by name.
+    health
+        What is remembered of the detectors.
     fresh
         Changed since it was last shown provisionally (not kept in dumps).
     """
@@ -105,6 +108,7 @@ class Ring:
     revised: LongArray
     changed_by: LongArray
     dirty: BoolArray
+    health: Health
     base: int = -1
     open: int = 0
     first: int = 0
@@ -115,7 +119,7 @@ class Ring:
     fresh: bool = False
 
     @classmethod
-    def empty(cls, partition: int, capacity: int, segments: int) -> Ring:
+    def empty(cls, partition: int, capacity: int, segments: int, detectors: int) -> Ring:
         """Return a ring without readings."""
         return cls(
             partition,
@@ -125,6 +129,7 @@ class Ring:
             np.zeros(capacity, dtype=np.int64),
             np.zeros(capacity, dtype=np.int64),
             np.zeros(capacity, dtype=np.bool_),
+            Health.none(detectors),
         )
 
     @property
@@ -159,10 +164,14 @@ class Ring:
     def add(self, more: Additions, offset: int) -> None:
         """Add to a pane of the ring; a closed one becomes dirty."""
         slot = self.slot(more.pane)
-        block = self.sums[slot]
-        block[:, more.columns] += more.sums
+        block, columns = self.sums[slot], more.columns
+        first, last = int(columns[0]), int(columns[-1])
+        if last - first == len(columns) - 1:
+            block[:, first : last + 1] += more.sums
+        else:
+            block[:, columns] = block.take(columns, axis=1) + more.sums
         if more.quality is not None:
-            self.told[slot, more.columns] = np.maximum(self.told[slot, more.columns], more.quality)
+            self.told[slot, columns] = np.maximum(self.told[slot, columns], more.quality)
         self.filled[slot] = True
         self.fresh = True
         if more.pane < self.open:

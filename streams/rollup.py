@@ -169,13 +169,21 @@ class Rollup:
         revised = [part for part in parts if part.revision > 0]
         status: Status = "final" if revised and all(part.status == "final" for part in revised) else "closed"
         pane_ms = parts[0].pane_ms
-        total = {name: np.zeros(len(self._length_mm), dtype=np.int64) for name in SUMS}
-        for part in parts:
-            for name, sums in total.items():
-                sums[part.area] += getattr(part, name)
-        indices = self._indices(total)
+        indices = self._indices(dict(zip(SUMS, self._total(parts), strict=True)))
         record = AreaIndices(self.network.version, start_ms, pane_ms, version, pane.revised, status, **indices)  # type: ignore[arg-type]
         return Output("area-indices", 0, str(start_ms).encode(), encode(record), start_ms + pane_ms)
+
+    def _total(self, parts: Sequence[AreaPartials]) -> LongArray:
+        """Return the sums of all areas over the partitions, shape (len(SUMS), areas)."""
+        total = np.zeros((len(SUMS), len(self._length_mm)), dtype=np.int64)
+        area = np.concatenate([part.area for part in parts])
+        if len(area):
+            sums = np.array([np.concatenate([getattr(part, name) for part in parts]) for name in SUMS])
+            order = np.argsort(area, kind="stable")
+            area = area[order]
+            starts = np.flatnonzero(np.concatenate([[True], area[1:] != area[:-1]]))
+            total[:, area[starts]] = np.add.reduceat(sums.take(order, axis=1), starts, axis=1)
+        return total
 
     def _indices(self, total: dict[str, LongArray]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
         vkt, vht, free = total["vkt"] / VKT_SCALE, total["vht"] / VHT_SCALE, total["vht_free_flow"] / VHT_SCALE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import msgspec
@@ -10,10 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from citybrain.errors import ConfigError
+from streams.health import Health
 from streams.intervals import Intervals
 from streams.ring import Ring, Source, Times
 
-FORMAT = 1
+FORMAT = 2
+READ = 1, 2
+"""Formats that are read: the first knew nothing of the detectors' health, which begins anew then."""
 CODEC = "zstd"
 LARGEST_BYTES = 2**31
 
@@ -41,6 +45,8 @@ class _Blob(msgspec.Struct, array_like=True):
     told: bytes
     notes: bytes
     sources: list[_SourceBlob]
+    health: bytes = b""
+    health_from_ms: int = -1
 
 
 def dump(ring: Ring, network: str, settings: str, times: Times) -> bytes:
@@ -62,12 +68,14 @@ def dump(ring: Ring, network: str, settings: str, times: Times) -> bytes:
         ring.told[filled].tobytes(),
         notes.tobytes(),
         [_dump_source(name, ring.sources[name], ring.horizon_ms(times)) for name in sorted(ring.sources)],
+        _dump_health(ring.health),
+        ring.health.begun_ms,
     )
     return packed(msgspec.msgpack.encode(blob))
 
 
-def load(blob: bytes, partition: int, network: str, settings: str, shape: tuple[int, int, int]) -> Ring:
-    """Return the state that was dumped; ``shape`` is that of the sums.
+def load(blob: bytes, partition: int, network: str, settings: str, shape: tuple[int, int, int], detectors: int) -> Ring:
+    """Return the state that was dumped; ``shape`` is that of the sums, ``detectors`` how many the partition has.
 
     Raises
     ------
@@ -76,13 +84,15 @@ def load(blob: bytes, partition: int, network: str, settings: str, shape: tuple[
     """
     read = _read(blob)
     seen, allowed = (read.format, read.network, read.settings), (FORMAT, network, settings)
-    if seen != allowed:
+    if seen[1:] != allowed[1:] or read.format not in READ:
         raise ConfigError(
             f"snapshot of `aggregate`, partition {partition}: format, network, settings of time {seen} seen, {allowed}"
             " allowed; finish with the city that made it, or remove the topic citybrain.snapshots-aggregate to begin"
             " anew (results stay, open panes are counted again from what the topic readings still holds)"
         )
-    ring = Ring.empty(partition, shape[0], shape[2])
+    ring = Ring.empty(partition, shape[0], shape[2], detectors)
+    if read.health:
+        ring.health = _load_health(read.health, detectors, read.health_from_ms)
     filled = np.array(read.filled, dtype=np.intp)
     ring.sums[filled] = _unshuffle(read.sums, (len(filled), *shape[1:]))
     ring.told[filled] = np.frombuffer(read.told, dtype=np.uint8).reshape(len(filled), shape[2])
@@ -132,6 +142,21 @@ def _load_source(blob: _SourceBlob) -> Source:
     run_from, run_to, floor = (columns[:, at].copy() for at in range(3))
     old_from, old_to = columns[:, 3 : 3 + blob.kept].copy(), columns[:, 3 + blob.kept :].copy()
     return Source(blob.watermark_ms, blob.spoke_ms, Intervals(run_from, run_to, old_from, old_to, floor))
+
+
+def _dump_health(health: Health) -> bytes:
+    longs = _shuffle(np.stack([health.value, health.from_ms, health.until_ms, health.since_ms]))
+    rest = (health.vehicles, health.metres, health.verdict, health.told)
+    return longs + b"".join(column.tobytes() for column in rest)
+
+
+def _load_health(blob: bytes, detectors: int, begun_ms: int) -> Health:
+    edges = np.cumsum([0, 32 * detectors, 4 * detectors, 4 * detectors, detectors, detectors]).tolist()
+    longs, *rest = (blob[begin:end] for begin, end in pairwise(edges))
+    value, from_ms, until_ms, since_ms = (row.copy() for row in _unshuffle(longs, (4, detectors)))
+    vehicles, metres = (np.frombuffer(part, dtype=np.float32).copy() for part in rest[:2])
+    verdict, told = (np.frombuffer(part, dtype=np.uint8).copy() for part in rest[2:])
+    return Health(value, from_ms, until_ms, vehicles, metres, verdict, since_ms, told, begun_ms)
 
 
 def _shuffle(values: npt.NDArray[np.int64]) -> bytes:

@@ -20,12 +20,14 @@ from citybrain.wire import Message, Output
 class Results:
     """What a step returns: messages to send and records refused (counted, and sent to the dead letters).
 
-    ``read`` is a source and how many of its readings were counted, for the metrics.
+    ``read`` is a source and how many of its readings were counted, ``left_out`` how many were not believed, by verdict,
+    for the metrics.
     """
 
     outputs: Sequence[Output] = ()
     refused: Sequence[DeadLetter] = ()
     read: tuple[str, int] | None = None
+    left_out: Sequence[tuple[str, int]] = ()
 
 
 __all__ = ["NOTHING", "Message", "Output", "Results", "Stage", "Stateless", "letter", "refusal"]
@@ -81,8 +83,11 @@ class Stage(Protocol[S]):
         """Return what is shown of open panes since the last call; nothing keeps it."""
         ...
 
-    async def durable(self) -> None:
-        """Make effects outside Kafka durable, before messages are acknowledged (the stores)."""
+    async def durable(self) -> Results | None:
+        """Make effects outside Kafka durable, before messages are acknowledged (the stores).
+
+        What it returns (rows that the store refuses for good) is sent, and durable too, before that.
+        """
         ...
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import structlog
 
-from citybrain.errors import BadRecord, StoreError, StoreRefused
+from citybrain.errors import BadRecord, StoreBusy, StoreError, StoreRefused
 from citybrain.messages import DeadLetter
 from citybrain.metrics import Metrics
 from citybrain.records import AreaIndices, Forecasts, SegmentStates, decode
@@ -26,8 +26,29 @@ from streams.stage import NOTHING, Results, Stateless, refusal
 Record = SegmentStates | AreaIndices | Forecasts
 BACKOFF_S = (0.5, 30.0)
 """Wait after the first failure; the longest wait, doubling in between."""
+LOOK_S = 0.2
+"""Who waits looks so often whether it is to stop."""
 
 log = structlog.get_logger()
+
+
+class Stoppable(Protocol):
+    """A stage that waits for something outside Kafka."""
+
+    stopping: bool
+
+
+async def pause(stage: Stoppable, sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    """Wait, but no longer than until the stage is told to stop: an app that waits on is a second one beside the next.
+
+    Its consumer would stay in the group and keep partitions that it reads no more.
+    """
+    waiting = asyncio.ensure_future(sleep(seconds))
+    try:
+        while not waiting.done() and not stage.stopping:
+            await asyncio.wait({waiting}, timeout=LOOK_S)
+    finally:
+        waiting.cancel()
 
 
 class StoreStage(Stateless):
@@ -65,9 +86,10 @@ class StoreStage(Stateless):
         self._store, self._network, self._metrics, self._run, self._sleep = store, network, metrics, run, sleep
         self._period_ms = period_ms
         self._waiting: list[tuple[Message, Record]] = []
-        self._refused: list[DeadLetter] = []
+        self.state = "ok"
+        """``ok``, or in plain words what it waits for."""
         self.stopping = False
-        """Set when the program ends: a write that fails is not tried again, and its messages stay in the log."""
+        """Set when the app ends: a write that fails is not tried again, and its messages stay in the log."""
 
     def step(self, state: None, message: Message) -> Results:
         """Take one record to be written at the next checkpoint."""
@@ -83,13 +105,8 @@ class StoreStage(Stateless):
             self._waiting.append((message, record))
         return NOTHING
 
-    def flush(self, state: None) -> Results:
-        """Return what the store refused for good at the last checkpoint."""
-        refused, self._refused = self._refused, []
-        return Results(refused=refused) if refused else NOTHING
-
-    async def durable(self) -> None:
-        """Write what came since the last time; tried again until the store has taken it.
+    async def durable(self) -> Results:
+        """Write what came since the last time, tried again until the store has taken it; return what it refuses.
 
         Raises
         ------
@@ -98,22 +115,28 @@ class StoreStage(Stateless):
         """
         taken, self._waiting = self._waiting, []
         try:
-            await self._write(taken)
+            return Results(refused=await self._write(taken))
         except BaseException:
             self._waiting = taken + self._waiting
             raise
 
-    async def _write(self, taken: list[tuple[Message, Record]]) -> None:
+    async def _write(self, taken: list[tuple[Message, Record]]) -> list[DeadLetter]:
         try:
             await self._persist([record for _, record in taken])
         except StoreRefused:
-            # One bad record refuses the batch: each on its own finds it, and stores the others.
-            for message, record in taken:
-                try:
-                    await self._persist([record])
-                except StoreRefused as error:
-                    self._metrics.count("citybrain_store_errors_total", "refused")
-                    self._refused.append(refusal(self.name, message, BadRecord("refused_by_store", str(error))))
+            return await self._write_singly(taken)
+        return []
+
+    async def _write_singly(self, taken: list[tuple[Message, Record]]) -> list[DeadLetter]:
+        """One bad record refuses the batch: each on its own finds it, and stores the others."""
+        refused = []
+        for message, record in taken:
+            try:
+                await self._persist([record])
+            except StoreRefused as error:
+                self._metrics.count("citybrain_store_errors_total", "refused")
+                refused.append(refusal(self.name, message, BadRecord("refused_by_store", str(error))))
+        return refused
 
     async def _persist(self, records: list[Record]) -> None:
         if not records:
@@ -127,12 +150,15 @@ class StoreStage(Stateless):
                 raise
             except StoreError as error:
                 self._metrics.count("citybrain_store_errors_total", "retried")
-                log.warning("store_write_failed", error=str(error), again_in_s=wait_s)
+                pause_s = max(wait_s, error.after_s) if isinstance(error, StoreBusy) else wait_s
+                self.state = f"waiting for the store: {error}"
+                log.warning("store_write_failed", error=str(error), again_in_s=pause_s)
                 if self.stopping:
                     raise
-                await self._sleep(wait_s)
+                await pause(self, self._sleep, pause_s)
                 wait_s = min(2 * wait_s, BACKOFF_S[1])
             else:
+                self.state = "ok"
                 self._metrics.time("citybrain_store_write_seconds", time.monotonic() - began)
                 return
 

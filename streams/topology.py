@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from citybrain.topics import TOPICS, TopicName
-from streams.pipeline import PIPELINE, Step
+from streams.pipeline import PIPELINE, Step, program_of
 
 FEEDS: tuple[tuple[str, TopicName], ...] = (
     ("feeds, simulators, archives", "readings"),
@@ -37,12 +37,12 @@ def mermaid(pipeline: Sequence[Step] = PIPELINE) -> str:
 
 def table(pipeline: Sequence[Step] = PIPELINE) -> str:
     """Return the stages as a table in Markdown."""
-    lines = ["| stage | reads | writes | process | keeps state |", "|---|---|---|---|---|"]
+    lines = ["| stage | reads | writes | process | group | keeps state |", "|---|---|---|---|---|---|"]
     for step in pipeline:
         reads, writes = (", ".join(f"`{name}`" for name in names) for names in (step.sources, step.sinks))
         written = ", ".join(part for part in (writes, step.effect) if part)
         state = "yes" if f"snapshots-{step.name}" in TOPICS else "no"
-        lines.append(f"| `{step.name}` | {reads} | {written} | {step.role} | {state} |")
+        lines.append(f"| `{step.name}` | {reads} | {written} | {program_of(step.role)} | {step.role} | {state} |")
     return "\n".join(lines)
 
 

@@ -71,9 +71,23 @@ def test_an_alert_is_keyed_by_its_id_at_its_event_time() -> None:
 
 def test_a_partition_that_falls_silent_is_left_behind() -> None:
     stage = AlertStage(NETWORK, Thresholds())
-    only = [_signals(1, minute, SLOW[1]) for minute in range(10)]
+    only = [_signals(1, minute, SLOW[1]) for minute in range(19)]
     [opened] = _apply(stage, stage.new(0), *only)
     assert opened.segments == (4,)
+    assert opened.detected_ms == 3 * 60_000
+
+
+def test_a_partition_that_catches_up_within_a_quarter_of_an_hour_loses_nothing() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    log = _log(40)
+    late = sorted(log, key=lambda s: s.pane_start_ms + (14 * 60_000 if s.partition == 0 else 0))
+    assert _apply(stage, stage.new(0), *late) == _apply(stage, stage.new(0), *log)
+
+
+def test_nobody_waits_for_a_pane_that_a_partition_has_passed() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    told = [signals for signals in _log(12) if signals.partition == 1 or signals.pane_start_ms >= 4 * 60_000]
+    assert [event.type for event in _apply(stage, stage.new(0), *told)] == ["alert.opened"]
 
 
 def test_the_order_of_partitions_within_a_pane_decides_nothing() -> None:

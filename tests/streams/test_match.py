@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from citybrain.errors import BadRecord, ConfigError
 from citybrain.records import Passages, Quality, Readings, SpeedKind, decode, encode
 from citybrain.wire import Message
+from streams.intervals import Intervals
 from streams.match import MatchStage, MatchState
 from tests.fakes import corridor_network
 
@@ -51,6 +52,19 @@ def test_two_passages_are_one_travel_time_in_the_second_that_ends_with_the_secon
     assert second.quality_speed.tolist() == [Quality.MISSING]
     assert np.isnan(second.speed_kmh).all()
     assert second.source == "match:plates"
+
+
+def test_vehicles_that_follow_within_a_second_all_count() -> None:
+    stage = MatchStage(NETWORK)
+    state, intervals = stage.new(0), Intervals.none(len(NETWORK.detectors))
+    passages = [(2, 100_000, 7), (2, 100_300, 8), (2, 101_000, 9), (3, 132_000, 7), (3, 132_300, 8)]
+    _, first = _readings(stage, state, _message(passages))
+    _, second = _readings(stage, state, _message([(3, 132_900, 9)], offset=1))
+    assert [*first.travel_time_s, *second.travel_time_s] == [32.0, 32.0, 31.9]
+    for readings in (first, second):
+        at = readings.detector.astype(np.intp)
+        assert intervals.take(at, readings.observed_from_ms, readings.observed_to_ms, 0).all()
+    assert second.observed_from_ms.tolist() == [132_300]
 
 
 def test_every_partition_hears_the_feeds_clock() -> None:

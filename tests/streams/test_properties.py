@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from citybrain.records import Readings
 from citybrain.units import VEH_SCALE
 from streams.intervals import Intervals
-from streams.sums import Field, Places, additions
+from streams.sums import Field, additions
 from tests.fakes import grid_network
 from tests.streams.build import MIN, T0, Driven, Newest, Row, drive, message, readings
 
@@ -123,7 +123,7 @@ def test_the_shares_of_a_reading_add_up_to_it(rows: list[tuple[int, int, float]]
     batch = readings(NETWORK, [(0, a, a + length, {"count_veh": count}) for a, length, count in rows])
     driven.results(batch)
     counted = 0
-    for share in additions(_clean(driven, batch), Places.of(NETWORK, 0), MIN):
+    for share in additions(_clean(driven, batch), driven.stage._rules[0].rosters, MIN):
         counted += int(share.sums[Field.VEHICLES].sum())
     wanted = sum(count for *_, count in rows)
     assert abs(counted / VEH_SCALE - wanted) <= 4e-9 * len(rows) + 1e-12 * wanted

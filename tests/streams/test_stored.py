@@ -9,10 +9,12 @@ from typing import Any, cast
 import aiokafka
 import pytest
 
-from citybrain.messages import encode_json
+from citybrain.messages import DeadLetter, decode_json, encode_json
 from citybrain.metrics import Metrics
+from citybrain.records import encode
 from citybrain.topics import topic_address
 from infra.database.protocol import AlertDesk
+from infra.kafka.client import Brokers
 from infra.stores.protocol import Store
 from streams.aggregate import Aggregate
 from streams.harness import make_app, running
@@ -21,9 +23,9 @@ from streams.rollup import Rollup
 from streams.stage import Stage
 from streams.store import StoreStage
 from tests.broker import FreshTopics, broker, fresh_topics, jars_folder
-from tests.fakes import alert_event, city_settings, grid_network
+from tests.fakes import alert_event, city_settings, grid_network, segment_states
 from tests.streams.build import drive
-from tests.streams.test_harness import batches_of, produce, until
+from tests.streams.test_harness import batches_of, produce, read_all, until
 from tests.streams.test_outbox import FlakyDesk
 from tests.streams.test_store import FlakyStore
 
@@ -35,8 +37,8 @@ NETWORK = grid_network()
 MINUTES = 4
 
 
-async def produce_alerts(address: str, run: str) -> None:
-    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=address)
+async def produce_alerts(brokers: Brokers, run: str) -> None:
+    producer = aiokafka.AIOKafkaProducer(**brokers.aiokafka())
     await producer.start()
     try:
         for sequence in (1, 2, 2, 3):
@@ -48,7 +50,7 @@ async def produce_alerts(address: str, run: str) -> None:
 
 
 def test_results_are_stored_once_through_failures_and_a_restart(
-    broker: str, fresh_topics: FreshTopics, tmp_path: Path
+    broker: Brokers, fresh_topics: FreshTopics, tmp_path: Path
 ) -> None:
     run, batches = fresh_topics(2), batches_of(NETWORK, MINUTES)
     expected = drive(NETWORK, batches)
@@ -98,3 +100,40 @@ def test_results_are_stored_once_through_failures_and_a_restart(
     (alert,) = desk.real.alerts()
     assert (alert.event.sequence, alert.version) == (3, 3)
     assert (flaky.failures, desk.failures) == (0, 0)
+
+
+def test_what_the_store_refuses_is_a_dead_letter_before_it_is_acknowledged(
+    broker: Brokers, fresh_topics: FreshTopics, tmp_path: Path
+) -> None:
+    """Nothing follows the refused record: its letter must not wait for the next message to come."""
+    run, metrics = fresh_topics(2), Metrics()
+    store = FlakyStore(tmp_path / "s.duckdb", failures=0)
+    refused = encode(segment_states(NETWORK, pane_start_ms=7))
+
+    async def letters() -> list[DeadLetter]:
+        records = await read_all(broker, topic_address("dead-letters", run), 1)
+        return [decode_json(DeadLetter, record.value) for record in records]
+
+    async def scenario() -> list[DeadLetter]:
+        producer = aiokafka.AIOKafkaProducer(**broker.aiokafka())
+        await producer.start()
+        await producer.send_and_wait(topic_address("segment-states", run), refused, partition=0)
+        await producer.stop()
+        stage = StoreStage(cast(Store, store), NETWORK.version, metrics)
+        app = make_app([stage], broker, run=run, role="serve", settings=city_settings(tmp_path), metrics=metrics)
+        async with running(app):
+
+            async def told() -> bool:
+                return bool(await letters())
+
+            await until(told)
+        return await letters()
+
+    (letter,) = asyncio.run(scenario())
+    assert (letter.reason, letter.topic, letter.offset) == ("refused_by_store", "segment-states", 0)
+    assert (
+        metrics.registry.get_sample_value(
+            "citybrain_dead_letters_total", {"stage": "store", "reason": "refused_by_store"}
+        )
+        == 1
+    )

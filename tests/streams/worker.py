@@ -9,6 +9,7 @@ from typing import Any
 
 from citybrain.metrics import Metrics
 from citybrain.network import Network
+from infra.kafka.client import Brokers
 from streams.aggregate import Aggregate
 from streams.harness import crash_of, make_app, running
 from streams.rollup import Rollup
@@ -21,14 +22,14 @@ def network() -> Network:
     return grid_network(6, 5)
 
 
-async def main(address: str, run: str, folder: Path) -> None:
+async def main(brokers: Brokers, run: str, folder: Path) -> None:
     """Work until killed."""
     settings = city_settings(folder)
     stages: list[Stage[Any]] = [Aggregate.of(network(), settings), Rollup.of(network(), settings)]
-    app = make_app(stages, address, run=run, role="worker", settings=settings, metrics=Metrics())
+    app = make_app(stages, brokers, run=run, role="worker", settings=settings, metrics=Metrics())
     async with running(app):
         raise await crash_of(app)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    asyncio.run(main(Brokers(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
