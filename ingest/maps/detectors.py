@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -23,12 +24,24 @@ CAMERA_GAP_KM = 0.35
 SNAP_M = 50.0
 """A detector of a list may lie so far from its road."""
 
-_Row = tuple[str, int, float, int, str]
+Row = tuple[str, int, float, int, str]
+"""A detector: id, number of its link, metres from the start, lanes, kind."""
+
+
+class Listed(NamedTuple):
+    """A detector by its place: degrees, degrees clockwise from north (NaN: not known), lanes (0: all of the road's)."""
+
+    id: str
+    lon: float
+    lat: float
+    bearing: float
+    lanes: int
+    kind: str
 
 
 def no_detectors() -> Detectors:
     """Return an empty table."""
-    return _table([])
+    return table_of([])
 
 
 def placed(links: Sequence[Link], rng: np.random.Generator, *, cameras: int = 24) -> Detectors:
@@ -43,27 +56,21 @@ def placed(links: Sequence[Link], rng: np.random.Generator, *, cameras: int = 24
     cameras
         Number of cameras, at the ends of consecutive segments of two corridors, for travel times between them.
     """
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for at, link in enumerate(links):
         place = rng.uniform(1 / 3, 2 / 3) * link.length_km * 1000
         if rng.random() < LOOP_SHARE.get(link.road_class, 0.5):
             rows.append((f"L{at + 1:04d}", at, round(place, 1), link.lanes, "loop"))
     for number, at in enumerate(_camera_segments(links, cameras), start=1):
         rows.append((f"C{number:03d}", at, round(links[at].length_km * 1000, 1), links[at].lanes, "camera"))
-    return _table(rows)
+    return table_of(rows)
 
 
-def snapped(path: Path, links: Sequence[Link]) -> tuple[Detectors, list[str]]:
-    """Put the detectors of a CSV onto the nearest links.
+def read_list(path: Path) -> list[Listed]:
+    """Read a CSV with columns ``id,lon,lat``.
 
-    Columns ``id,lon,lat``; where they are there also ``bearing`` (degrees clockwise from north, driving direction),
-    ``lanes`` (else all of the road's) and ``kind`` (else ``loop``). Without a bearing a detector of a two-way road
-    goes to the direction on whose right side it lies.
-
-    Returns
-    -------
-    tuple[Detectors, list[str]]
-        The detectors, and in plain words those that lie further than `SNAP_M` from any road and are left out.
+    Where they are there also ``bearing`` (degrees clockwise from north, driving direction), ``lanes`` (else all of the
+    road's) and ``kind`` (else ``loop``).
 
     Raises
     ------
@@ -72,23 +79,39 @@ def snapped(path: Path, links: Sequence[Link]) -> tuple[Detectors, list[str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            listed = [(row, float(row["lon"]), float(row["lat"])) for row in csv.DictReader(lines)]
-            bearings = [float(row.get("bearing") or math.nan) for row, _, _ in listed]
-            lanes = [int(row.get("lanes") or 0) for row, _, _ in listed]
+            return [
+                Listed(
+                    row["id"], float(row["lon"]), float(row["lat"]), float(row.get("bearing") or math.nan),
+                    int(row.get("lanes") or 0), row.get("kind") or "loop",
+                )
+                for row in csv.DictReader(lines)
+            ]  # fmt: skip
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {error!r} seen, a CSV with columns id,lon,lat allowed") from error
+
+
+def snapped(listed: Sequence[Listed], links: Sequence[Link]) -> tuple[Detectors, list[str]]:
+    """Put detectors onto the nearest links.
+
+    Without a bearing a detector of a two-way road goes to the direction on whose right side it lies.
+
+    Returns
+    -------
+    tuple[Detectors, list[str]]
+        The detectors, and in plain words those that lie further than `SNAP_M` from any road and are left out.
+    """
     roads = _Roads.of(links)
-    rows: list[_Row] = []
+    rows: list[Row] = []
     far: list[str] = []
-    for (row, lon, lat), bearing, count in zip(listed, bearings, lanes, strict=True):
-        at, position_m, distance_m = roads.nearest(lon, lat, bearing)
+    for one in listed:
+        at, position_m, distance_m = roads.nearest(one.lon, one.lat, one.bearing)
         if distance_m > SNAP_M:
-            far.append(f"detector {row['id']} is left out: {distance_m:.0f} m from a road seen, {SNAP_M:g} m allowed")
+            far.append(f"detector {one.id} is left out: {distance_m:.0f} m from a road seen, {SNAP_M:g} m allowed")
             continue
-        kind = row.get("kind") or "loop"
         position = min(position_m, links[at].length_km * 1000)
-        rows.append((row["id"], at, round(position, 1), min(count or links[at].lanes, links[at].lanes), kind))
-    return _table(rows), far
+        lanes = min(one.lanes or links[at].lanes, links[at].lanes)
+        rows.append((one.id, at, round(position, 1), lanes, one.kind))
+    return table_of(rows), far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +156,8 @@ class _Roads:
         return distance + 30 * wrong, (at, float(along), distance)
 
 
-def _table(rows: Sequence[_Row]) -> Detectors:
+def table_of(rows: Sequence[Row]) -> Detectors:
+    """Return the table of detectors."""
     ids, segment, position, lanes, kind = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     return Detectors(
         np.array(ids, dtype=np.str_),

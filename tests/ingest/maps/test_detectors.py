@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from citybrain.errors import ConfigError
-from ingest.maps.detectors import placed, snapped
+from ingest.maps.detectors import placed, read_list, snapped
 from tests.ingest.maps.build import link, place
 
 
@@ -47,7 +47,7 @@ def test_a_listed_detector_goes_to_the_direction_it_looks_at(tmp_path: Path) -> 
     lon, lat = place(300, 0)
     path = tmp_path / "d.csv"
     path.write_text(f"id,lon,lat,bearing,lanes,kind\na,{lon},{lat},90,,\nb,{lon},{lat},265,1,radar\n")
-    made, far = snapped(path, links)
+    made, far = snapped(read_list(path), links)
     assert made.segment.tolist() == [0, 1]
     assert made.position_m == pytest.approx([300.0, 700.0], abs=1.0)
     assert made.lanes.tolist() == [2, 1]
@@ -60,7 +60,7 @@ def test_without_a_bearing_it_goes_to_the_side_of_the_road_it_lies_on(tmp_path: 
     path = tmp_path / "d.csv"
     rows = [place(500, -5), place(500, 5), place(500, 200)]
     path.write_text("id,lon,lat\n" + "".join(f"d{k},{lon},{lat}\n" for k, (lon, lat) in enumerate(rows)))
-    made, far = snapped(path, links)
+    made, far = snapped(read_list(path), links)
     assert made.id.tolist() == ["d0", "d1"]
     assert made.segment.tolist() == [0, 1], "traffic keeps to the right"
     assert far == ["detector d2 is left out: 200 m from a road seen, 50 m allowed"]
@@ -70,4 +70,4 @@ def test_without_a_bearing_it_goes_to_the_side_of_the_road_it_lies_on(tmp_path: 
 def test_a_list_without_places_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "d.csv").write_text(text)
     with pytest.raises(ConfigError, match="a CSV with columns id,lon,lat allowed"):
-        snapped(tmp_path / "d.csv", [link("a", (0, 1))])
+        read_list(tmp_path / "d.csv")
