@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from threading import Event, Thread
 from typing import Any
 
@@ -25,13 +26,16 @@ from citybrain.network import Network
 from citybrain.records import LongArray, Readings
 from citybrain.topics import PREFIX, topic_address
 from citybrain.wire import Output
+from infra.kafka.client import Brokers
 from ingest.jsonedge import Edge, JsonEdge, Refusal
-from ingest.publish import Producer, Publisher
+from ingest.publish import Producer, Publisher, take
 
 STAGE = "batcher"
-MESSAGES = 10_000
+MESSAGES = 20_000
+"""Most messages in hand: with 16 partitions, batches of a thousand readings when there is a backlog."""
 WAIT_S = 0.1
 RETRY_S = 0.5
+ANSWER_S = 5.0
 EXCERPT = 300
 SINGLE_LETTERS = 100
 
@@ -60,8 +64,8 @@ class Batcher:
 
     Parameters
     ----------
-    address
-        ``host:port[,host:port...]`` of the brokers.
+    brokers
+        Where the topics are.
     network
         Whose detectors the readings name.
     producer
@@ -73,18 +77,17 @@ class Batcher:
     """
 
     def __init__(
-        self, address: str, network: Network, producer: Producer, *, run: str = "", metrics: Metrics | None = None
+        self, brokers: Brokers, network: Network, producer: Producer, *, run: str = "", metrics: Metrics | None = None
     ) -> None:
-        self._settings = _SETTINGS | {
-            "bootstrap.servers": address,
-            "group.id": f"{PREFIX}.{run}.{STAGE}" if run else f"{PREFIX}.{STAGE}",
-        }
+        group = f"{PREFIX}.{run}.{STAGE}" if run else f"{PREFIX}.{STAGE}"
+        self._settings = _SETTINGS | brokers.librdkafka() | {"group.id": group}
         self._topic = topic_address("readings-json", run)
         self._edge = JsonEdge(network)
         self._publisher = Publisher(network, producer)
         self._producer = producer
         self._metrics = metrics or Metrics()
         self._watermarks = Watermarks()
+        self._starts: dict[int, int] = {}
         self._stop = Event()
         self._thread: Thread | None = None
 
@@ -113,27 +116,37 @@ class Batcher:
             consumer.subscribe([self._topic], on_assign=self._assigned)
             while not stop.is_set():
                 read = consumer.consume(MESSAGES, WAIT_S)
-                messages = [raw for raw in read if raw.error() is None]
-                if len(messages) < len(read):
+                messages = read
+                if list(map(Message.error, read)).count(None) < len(read):
+                    messages = [raw for raw in read if raw.error() is None]
                     _tell_errors(read)
-                if messages and self._send(consumer, messages, stop):
-                    self._commit(consumer, messages)
+                partition = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
+                if messages and self._send(consumer, messages, partition, stop):
+                    self._commit(consumer, messages, partition)
         finally:
             consumer.close()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._watermarks = Watermarks()
+        self._starts = {}
+        try:
+            for part in consumer.committed(partitions, timeout=ANSWER_S):
+                low, _ = consumer.get_watermark_offsets(part, timeout=ANSWER_S)
+                self._starts[part.partition] = max(part.offset, low)
+        except KafkaException as error:
+            log.info("batcher_starts_unknown", error=str(error))
 
-    def _send(self, consumer: Consumer, messages: list[Message], stop: Event) -> bool:
-        values = [raw.value() or b"" for raw in messages]
-        record_ms = np.fromiter((raw.timestamp()[1] for raw in messages), np.int64, len(messages))
+    def _send(self, consumer: Consumer, messages: list[Message], partition: LongArray, stop: Event) -> bool:
+        read = list(map(Message.value, messages))
+        values: list[bytes] = read if all(read) else [value or b"" for value in read]  # type: ignore[assignment]
+        record_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, len(messages))
         edge = self._edge.decode(values, record_ms)
-        readings = self._timed(consumer, messages, edge)
+        readings = self._timed(consumer, partition, edge)
         letters = list(dead_letters(messages, edge.refused, "readings-json"))
         while True:
             try:
                 for batch in readings:
-                    self._publisher.publish(batch)
+                    self._publisher.publish(in_order(batch))
                 self._producer.send(_outputs(letters), int(record_ms.max()))
                 self._producer.flush(stop)
                 break
@@ -146,23 +159,28 @@ class Batcher:
             self._metrics.count("citybrain_dead_letters_total", STAGE, letter.reason, by=letter.count)
         return True
 
-    def _timed(self, consumer: Consumer, messages: list[Message], edge: Edge) -> list[Readings]:
-        partition = np.fromiter((raw.partition() for raw in messages), np.int64, len(messages))
+    def _timed(self, consumer: Consumer, partition: LongArray, edge: Edge) -> list[Readings]:
         behind = [
-            number
-            for number in (part.partition for part in consumer.assignment())
-            if _is_behind(consumer, TopicPartition(self._topic, number))
+            number for number in (part.partition for part in consumer.assignment()) if self._is_behind(consumer, number)
         ]
         return self._watermarks.told(edge, partition, behind)
 
-    def _commit(self, consumer: Consumer, messages: list[Message]) -> None:
-        # Backwards, the first seen of a partition is its newest.
-        newest: dict[int, int] = {}
-        held = len(consumer.assignment())
-        for raw in reversed(messages):
-            newest.setdefault(int(raw.partition() or 0), int(raw.offset() or 0) + 1)
-            if len(newest) == held:
-                break
+    def _is_behind(self, consumer: Consumer, number: int) -> bool:
+        """Return whether the partition holds messages beyond those in hand, or has not been heard of yet."""
+        part = TopicPartition(self._topic, number)
+        bounds = consumer.get_watermark_offsets(part, cached=True)
+        if bounds is None or bounds[1] < 0:
+            return True  # no fetch was answered yet: nobody knows what waits there
+        position = consumer.position([part])[0].offset
+        return bounds[1] > (position if position >= 0 else self._starts.get(number, -1))
+
+    def _commit(self, consumer: Consumer, messages: list[Message], partition: LongArray) -> None:
+        # The last message of each partition: the first, seen from the end.
+        numbers, from_end = np.unique(partition[::-1], return_index=True)
+        last = (len(messages) - 1 - from_end).tolist()
+        newest = {
+            number: int(messages[at].offset() or 0) + 1 for number, at in zip(numbers.tolist(), last, strict=True)
+        }
         try:
             consumer.commit(
                 offsets=[TopicPartition(self._topic, number, offset) for number, offset in newest.items()],
@@ -204,6 +222,16 @@ class Watermarks:
             self._by_source[readings.source] = newest_ms
             told.append(replace(readings, watermark_ms=min(newest_ms, limit_ms)))
         return told
+
+
+def in_order(readings: Readings) -> Readings:
+    """Return the rows by interval and detector, as a feed that polls a whole network sends them.
+
+    Single readings come in any order, and for a worker that is a new list of detectors every time, with intervals
+    mixed: it took 0.71 us a reading, and 0.45 so (625 a message). Rows that are alike in both stay in their order.
+    """
+    order = np.lexsort((readings.detector, readings.observed_from_ms))
+    return take(readings, order)
 
 
 def dead_letters(messages: Sequence[Message], refused: Sequence[Refusal], topic: str) -> Iterator[DeadLetter]:
@@ -262,10 +290,3 @@ def _tell_errors(read: Sequence[Message]) -> None:
         # That no broker answers is told by what is sent, in one sentence.
         if error is not None and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             log.info("batcher_reads", error=error.str())
-
-
-def _is_behind(consumer: Consumer, part: TopicPartition) -> bool:
-    """Return whether the partition holds messages beyond those in hand, as far as the last fetch told."""
-    bounds = consumer.get_watermark_offsets(part, cached=True)
-    position = consumer.position([part])[0].offset
-    return bounds is not None and position >= 0 and bounds[1] > position

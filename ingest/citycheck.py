@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from citybrain.errors import ConfigError, ModelError
 from citybrain.network import AREA_LEVELS, Network
-from citybrain.settings import CitySettings, TableFeed
+from citybrain.settings import CitySettings, SumoFeed, TableFeed
 from citybrain.typical import Typical
 from ingest.tables import files_of
 
@@ -164,15 +164,19 @@ def _areas(network: Network) -> Iterator[Finding]:
 
 
 def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[Finding]:
-    if not city.tables and not city.simulated and not city.json_edge:
-        yield Finding("error", "no feed: neither a table nor a simulated one in city.toml, and json_edge is false")
+    if not (city.tables or city.simulated or city.sumo or city.json_edge):
+        yield Finding("error", "no feed: no table, simulated or SUMO one in city.toml, and json_edge is false")
     if city.simulated and not len(network.detectors):
         yield Finding("error", "the simulated city has no detector to report: import again with --detectors by-class")
     segments = set(network.segments.id.tolist())
     for name in (script.segment for simulated in city.simulated for script in simulated.scripted):
         if name not in segments:
             yield Finding("error", f"a scripted incident is on segment {name!r}, which the network does not have")
-    for feed in city.tables:
+    for sumo in city.sumo:
+        if sumo.config and not (city.folder / sumo.config).is_file():
+            yield Finding("error", f"feed {sumo.name}: {sumo.config} seen, a .sumocfg that is there allowed")
+    read: list[TableFeed | SumoFeed] = [*city.tables, *(sumo for sumo in city.sumo if sumo.files)]
+    for feed in read:
         if feed.interval > city.limits.interval:
             seen, most = (f"{span.total_seconds():g} s" for span in (feed.interval, city.limits.interval))
             yield Finding("error", f"feed {feed.name}: every reading will be refused: interval {seen}, limit {most}")
@@ -184,7 +188,8 @@ def _feeds(city: CitySettings, network: Network, data: Path | None) -> Iterator[
         except ConfigError as error:
             yield Finding("error", str(error))
         else:
-            yield from _table(feed, files[0], network)
+            if isinstance(feed, TableFeed):
+                yield from _table(feed, files[0], network)
 
 
 def _table(feed: TableFeed, file: Path, network: Network) -> Iterator[Finding]:

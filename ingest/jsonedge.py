@@ -6,10 +6,12 @@ physically impossible is the business of `streams.clean`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,13 +23,12 @@ from citybrain.messages import JsonReading
 from citybrain.network import Network
 from citybrain.records import ByteArray, FloatArray, LongArray, Quality, Readings
 
-GROUP = 512
+GROUP = 1024
 LATEST_MS = 10**14
 SOURCE_LENGTH = 64
 
 _ONE = msgspec.json.Decoder(JsonReading)
 _MANY = msgspec.json.Decoder(list[JsonReading])
-_METRICS = ("count_veh", "flow_vph", "speed_kmh", "occupancy", "travel_time_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,25 @@ class Edge:
     observed_to_ms: LongArray
 
 
+class _Columns(NamedTuple):
+    """Readings that can be used, as columns, with the number of each one's message; ``sources`` is a sequence."""
+
+    place: LongArray
+    detector: npt.NDArray[np.int32]
+    from_ms: LongArray
+    to_ms: LongArray
+    count_veh: FloatArray
+    flow_vph: FloatArray
+    speed_kmh: FloatArray
+    occupancy: FloatArray
+    travel_time_s: FloatArray
+    sources: Sequence[str]
+
+
+_EMPTY: list[Any] = [np.empty(0, dtype=np.int64)] * 4 + [np.empty(0)] * 5 + [()]
+NOTHING = _Columns(*_EMPTY)
+
+
 class JsonEdge:
     """Turns messages into readings of one network."""
 
@@ -76,83 +96,91 @@ class JsonEdge:
         record_ms
             When each was received, ms UTC: the Kafka record time, so that a replay gives the same. Shape (messages,).
         """
-        indexed, refused = _parsed(values)
         observed_to_ms = np.zeros(len(values), dtype=np.int64)
-        if not indexed:
+        refused: list[Refusal] = []
+        # Group by group: what is read of one is near while it is taken apart, and is let go before the next.
+        groups = [self._group(values[at : at + GROUP], at, refused) for at in range(0, len(values), GROUP)]
+        groups = [group for group in groups if len(group.place)]
+        if not groups:
             return Edge((), tuple(refused), observed_to_ms)
-        index, rows = np.array([at for at, _ in indexed]), [row for _, row in indexed]
-        from_ms = _instants([row.observed_from for row in rows])
-        to_ms = _instants([row.observed_to for row in rows])
-        detector = np.fromiter((self._rows.get(row.detector, -1) for row in rows), np.int32, len(rows))
-        sources = list(map(attrgetter("source"), rows))
-        named = {name: bool(0 < len(name) <= SOURCE_LENGTH) for name in set(sources)}
-        in_form = (from_ms >= 0) & (to_ms > from_ms)
-        if not all(named.values()):
-            in_form &= np.array([named[name] for name in sources])
-        good = in_form & (detector >= 0)
-        if not good.all():
-            for at in np.flatnonzero(~good).tolist():
-                refused.append(_refusal(int(index[at]), rows[at], int(from_ms[at]), int(to_ms[at])))
-            refused.sort(key=lambda refusal: refusal.index)
-        observed_to_ms[index[good]] = to_ms[good]
-        columns = {name: _metric(rows, name) for name in _METRICS}
-        readings = tuple(
-            self._readings(name, np.flatnonzero(mine & good), detector, from_ms, to_ms, columns, record_ms[index])
-            for name, mine in _by_source(sources)
-            if (mine & good).any()
-        )
+        parts: list[Any] = [np.concatenate(columns) for columns in list(zip(*groups, strict=True))[:-1]]
+        whole = _Columns(*[*parts, [name for group in groups for name in group.sources]])
+        observed_to_ms[whole.place] = whole.to_ms
+        received_ms = record_ms[whole.place]
+        readings = tuple(self._readings(name, mine, whole, received_ms) for name, mine in _by_source(whole.sources))
         return Edge(readings, tuple(refused), observed_to_ms)
 
+    def _group(self, values: Sequence[bytes], begin: int, refused: list[Refusal]) -> _Columns:
+        """Return the readings of some messages as columns; what cannot be used goes to ``refused``."""
+        rows, places, malformed = _parsed(values, begin)
+        refused += malformed
+        if not rows:
+            return NOTHING
+        named_detectors, began, ended, *metrics, sources = zip(*map(msgspec.structs.astuple, rows), strict=True)
+        from_ms, to_ms = _instants(began), _instants(ended)
+        detector = np.fromiter(map(self._rows.get, named_detectors, repeat(-1)), np.int32, len(rows))
+        good = (from_ms >= 0) & (to_ms > from_ms) & (detector >= 0)
+        named = {name: bool(0 < len(name) <= SOURCE_LENGTH) for name in set(sources)}
+        if not all(named.values()):
+            good &= np.array([named[name] for name in sources])
+        columns: list[Any] = [np.array(places), detector, from_ms, to_ms, *map(_metric, metrics)]
+        if good.all():
+            return _Columns(*[*columns, sources])
+        for at in np.flatnonzero(~good).tolist():
+            refused.append(_refusal(places[at], rows[at], int(from_ms[at]), int(to_ms[at])))
+        refused.sort(key=lambda refusal: refusal.index)
+        left = [name for name, kept in zip(sources, good.tolist(), strict=True) if kept]
+        return _Columns(*[*(column[good] for column in columns), left])
+
     def _readings(
-        self,
-        source: str,
-        mine: npt.NDArray[np.intp],
-        detector: npt.NDArray[np.int32],
-        from_ms: LongArray,
-        to_ms: LongArray,
-        columns: dict[str, FloatArray],
-        record_ms: LongArray,
+        self, source: str, mine: npt.NDArray[np.bool_] | None, whole: _Columns, record_ms: LongArray
     ) -> Readings:
-        value = {name: column[mine] for name, column in columns.items()}
-        flow = np.where(np.isnan(value["flow_vph"]), value["count_veh"], value["flow_vph"])
-        speed = _quality(value["speed_kmh"])
-        speed[(flow == 0) & np.isnan(value["speed_kmh"])] = Quality.NO_VEHICLE
+        columns: list[Any] = list(whole[:-1])
+        some = whole if mine is None else _Columns(*[*(column[mine] for column in columns), whole.sources])
+        received_ms = record_ms if mine is None else record_ms[mine]
+        flow = np.where(np.isnan(some.flow_vph), some.count_veh, some.flow_vph)
+        speed = _quality(some.speed_kmh)
+        speed[(flow == 0) & np.isnan(some.speed_kmh)] = Quality.NO_VEHICLE
         return Readings(
             network=self._version,
             source=source,
-            received_ms=int(record_ms[mine].max()),
-            watermark_ms=int(to_ms[mine].max()),
-            detector=detector[mine],
-            observed_from_ms=from_ms[mine],
-            observed_to_ms=to_ms[mine],
-            **value,
-            speed_kind=np.zeros(len(mine), dtype=np.uint8),
+            received_ms=int(received_ms.max()),
+            watermark_ms=int(some.to_ms.max()),
+            detector=some.detector,
+            observed_from_ms=some.from_ms,
+            observed_to_ms=some.to_ms,
+            count_veh=some.count_veh,
+            flow_vph=some.flow_vph,
+            speed_kmh=some.speed_kmh,
+            occupancy=some.occupancy,
+            travel_time_s=some.travel_time_s,
+            speed_kind=np.zeros(len(some.detector), dtype=np.uint8),
             quality_flow=_quality(flow),
             quality_speed=speed,
-            quality_occupancy=_quality(value["occupancy"]),
-            quality_travel_time=_quality(value["travel_time_s"]),
+            quality_occupancy=_quality(some.occupancy),
+            quality_travel_time=_quality(some.travel_time_s),
         )
 
 
-def _parsed(values: Sequence[bytes]) -> tuple[list[tuple[int, JsonReading]], list[Refusal]]:
-    good: list[tuple[int, JsonReading]] = []
+def _parsed(values: Sequence[bytes], begin: int) -> tuple[list[JsonReading], list[int], list[Refusal]]:
+    """Return the readings of messages from number ``begin`` on, the number of the message of each, and the refusals."""
+    try:
+        rows = _MANY.decode(b"[" + b",".join(values) + b"]")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        rows = []
+    # A message may hold two objects, or half of one: then the numbers differ.
+    if len(rows) == len(values):
+        return rows, list(range(begin, begin + len(values))), []
+    good: list[JsonReading] = []
+    places: list[int] = []
     refused: list[Refusal] = []
-    for begin in range(0, len(values), GROUP):
-        group = values[begin : begin + GROUP]
-        try:
-            rows = _MANY.decode(b"[" + b",".join(group) + b"]")
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            rows = []
-        # A message may hold two objects, or half of one: then the numbers differ.
-        if len(rows) == len(group):
-            good.extend(enumerate(rows, begin))
-            continue
-        for at, result in enumerate(_singly(group), begin):
-            if isinstance(result, JsonReading):
-                good.append((at, result))
-            else:
-                refused.append(Refusal(at, "malformed", result))
-    return good, refused
+    for at, result in enumerate(_singly(values), begin):
+        if isinstance(result, JsonReading):
+            good.append(result)
+            places.append(at)
+        else:
+            refused.append(Refusal(at, "malformed", result))
+    return good, places, refused
 
 
 def _singly(group: Sequence[bytes]) -> Iterator[JsonReading | str]:
@@ -163,15 +191,15 @@ def _singly(group: Sequence[bytes]) -> Iterator[JsonReading | str]:
             yield f"one reading as a JSON object allowed: {error}"
 
 
-def _instants(stamps: list[str | int]) -> LongArray:
+def _instants(stamps: Sequence[str | int]) -> LongArray:
     """Return ms UTC, -1 where a stamp cannot be read."""
     kinds = set(map(type, stamps))
     # A batch names few instants, many times over: each text is read once.
-    read = {stamp: _instant_ms(stamp) for stamp in set(stamps)} if kinds != {int} or len(stamps) < GROUP else {}
+    read = {stamp: _instant_ms(stamp) for stamp in set(stamps)} if kinds != {int} else {}
     if read:
-        return np.fromiter((read[stamp] for stamp in stamps), np.int64, len(stamps))
+        return np.fromiter(map(read.__getitem__, stamps), np.int64, len(stamps))
     try:
-        instants = np.array(stamps, dtype=np.int64)
+        instants = np.fromiter(stamps, np.int64, len(stamps))
     except OverflowError:
         return np.fromiter((_instant_ms(stamp) for stamp in stamps), np.int64, len(stamps))
     instants[(instants < 0) | (instants > LATEST_MS)] = -1
@@ -189,18 +217,23 @@ def _instant_ms(stamp: str | int) -> int:
         return -1
 
 
-def _metric(rows: list[JsonReading], name: str) -> FloatArray:
-    # None becomes NaN.
-    return np.array(list(map(attrgetter(name), rows)), dtype=np.float64)
+def _metric(values: tuple[float | None, ...]) -> FloatArray:
+    """Return a column, NaN for None; most metrics are there in all readings, or in none."""
+    if values[0] is not None:
+        with contextlib.suppress(TypeError):  # None is no float
+            return np.fromiter(values, np.float64, len(values))
+    elif values.count(None) == len(values):
+        return np.full(len(values), np.nan)
+    return np.array(values, dtype=np.float64)
 
 
-def _by_source(sources: list[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    names = list(dict.fromkeys(sources))
-    if len(names) == 1:
-        yield names[0], np.ones(len(sources), dtype=np.bool_)
+def _by_source(sources: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_] | None]]:
+    """Yield each source with its rows, None where all are of the only one."""
+    number = {name: at for at, name in enumerate(dict.fromkeys(sources))}
+    if len(number) == 1:
+        yield sources[0], None
         return
-    number = {name: at for at, name in enumerate(names)}
-    code = np.fromiter((number[name] for name in sources), np.int64, len(sources))
+    code = np.fromiter(map(number.__getitem__, sources), np.int64, len(sources))
     for name, at in number.items():
         yield name, code == at
 

@@ -26,14 +26,14 @@ from citybrain.messages import DeadLetter
 from citybrain.network import Network
 from citybrain.records import FloatArray, IntArray, LongArray
 from citybrain.settings import Metric, TableFeed
-from citybrain.units import KMH_PER_MPH, MS_PER_H
+from citybrain.units import KMH_PER_MPH, KMH_PER_MS, MS_PER_H
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 EXCERPT = 300
 STAGE = "tables"
 NO_VALUE = ["", "-", "nan", "NaN", "NA", "N/A", "n/a", "null", "NULL", "None"]
 
-_SPEED = {"km/h": 1.0, "mph": KMH_PER_MPH, "m/s": 3.6}
+_SPEED = {"km/h": 1.0, "mph": KMH_PER_MPH, "m/s": KMH_PER_MS}
 _SHARE = {"share": 1.0, "percent": 0.01}
 _TIME = {"s": 1.0, "min": 60.0}
 _PERIOD_MS = {"h": MS_PER_H, "min": 60_000, "s": 1000}
@@ -74,6 +74,7 @@ class Refused:
 
     source: str
     file: str
+    stage: str = STAGE
     letters: dict[Reason, DeadLetter] = field(default_factory=dict)
 
     def add(self, reason: Reason, detail: str, *, row: int, count: int, excerpt: str) -> None:
@@ -85,7 +86,7 @@ class Refused:
         self.letters[reason] = DeadLetter(
             reason=reason,
             detail=detail,
-            stage=STAGE,
+            stage=self.stage,
             topic=self.file,
             partition=-1,
             offset=row,

@@ -18,7 +18,7 @@ from citybrain.errors import ConfigError
 from citybrain.messages import DeadLetter
 from citybrain.network import Network
 from citybrain.records import ByteArray, FloatArray, LongArray, Quality, Readings
-from citybrain.settings import TableFeed
+from citybrain.settings import SumoFeed, TableFeed
 from ingest.publish import heartbeat
 from ingest.tablefile import METRICS, Rows, TableFile
 
@@ -138,7 +138,7 @@ class TableArchive:
         )
 
 
-def files_of(feed: TableFeed, folder: Path, data: Path | None = None) -> list[Path]:
+def files_of(feed: TableFeed | SumoFeed, folder: Path, data: Path | None = None) -> list[Path]:
     """Return the files of the feed, sorted by name.
 
     Raises
@@ -149,12 +149,12 @@ def files_of(feed: TableFeed, folder: Path, data: Path | None = None) -> list[Pa
     pattern = feed.files
     if "{data}" in pattern:
         if data is None:
-            raise ConfigError(f"table {feed.name!r}: files {pattern!r}: no folder given that {{data}} stands for")
+            raise ConfigError(f"feed {feed.name!r}: files {pattern!r}: no folder given that {{data}} stands for")
         pattern = pattern.replace("{data}", glob.escape(str(data)))
     rooted = pattern if Path(pattern).is_absolute() else str(Path(glob.escape(str(folder))) / pattern)
     found = sorted(Path(name) for name in glob.glob(rooted, recursive=True))
     if not found:
-        raise ConfigError(f"table {feed.name!r}: no file matches {rooted!r}")
+        raise ConfigError(f"feed {feed.name!r}: no file matches {rooted!r}")
     return found
 
 

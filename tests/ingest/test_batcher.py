@@ -7,20 +7,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from citybrain.errors import BrokerUnavailable
 from citybrain.messages import DeadLetter
 from citybrain.metrics import Metrics
 from citybrain.records import Readings, decode
 from citybrain.wire import Message, Output
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
-from ingest.batcher import Batcher, Watermarks
+from ingest.batcher import Batcher, Watermarks, in_order
 from ingest.jsonedge import JsonEdge
 from tests.broker import FreshTopics
 from tests.fakes import grid_network
 from tests.infra.kafka.test_tail import wait_until
-from tests.ingest.build import START_MS
+from tests.ingest.build import START_MS, readings
 
 NETWORK = grid_network()
 
@@ -33,7 +35,7 @@ def message(detector: str = "d1", number: int = 0, **changes: Any) -> bytes:
 class Heard:
     """What a test hears on the topics that the batcher writes."""
 
-    def __init__(self, broker: str, run: str) -> None:
+    def __init__(self, broker: Brokers, run: str) -> None:
         self.readings: list[tuple[int, Readings]] = []
         self.letters: list[DeadLetter] = []
         self._tail = Tail(broker, ["readings", "dead-letters"], self._hear, run=run, last=1_000_000)
@@ -52,7 +54,7 @@ class Heard:
         self._tail.stop()
 
 
-def send(broker: str, run: str, messages: Iterable[bytes], record_ms: int = START_MS + 31_000) -> None:
+def send(broker: Brokers, run: str, messages: Iterable[bytes], record_ms: int = START_MS + 31_000) -> None:
     producer = JsonProducer(broker, run)
     producer.send("readings-json", [(value[:30], value, record_ms) for value in messages])
     producer.flush()
@@ -60,7 +62,7 @@ def send(broker: str, run: str, messages: Iterable[bytes], record_ms: int = STAR
 
 
 @pytest.mark.broker
-def test_json_readings_become_batches_and_bad_ones_dead_letters(broker: str, fresh_topics: FreshTopics) -> None:
+def test_json_readings_become_batches_and_bad_ones_dead_letters(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(NETWORK.partitions)
     metrics = Metrics()
     good = [message(f"d{i % len(NETWORK.detectors)}", i) for i in range(300)]
@@ -106,7 +108,7 @@ class Dying:
 
 @pytest.mark.broker
 def test_a_batcher_that_dies_before_its_batches_are_durable_loses_nothing(
-    broker: str, fresh_topics: FreshTopics
+    broker: Brokers, fresh_topics: FreshTopics
 ) -> None:
     run = fresh_topics(NETWORK.partitions)
     send(broker, run, [message("d1", i) for i in range(50)])
@@ -136,7 +138,7 @@ class Away:
 
 
 @pytest.mark.broker
-def test_a_batcher_stops_while_it_waits_for_the_broker(broker: str, fresh_topics: FreshTopics) -> None:
+def test_a_batcher_stops_while_it_waits_for_the_broker(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(NETWORK.partitions)
     send(broker, run, [message()])
     away = Away()
@@ -170,3 +172,61 @@ def test_a_partition_of_which_nothing_was_read_lets_nothing_be_told() -> None:
 def test_a_clock_that_runs_ahead_shows_no_more_than_the_time_of_reception() -> None:
     (told,) = Watermarks().told(edge(START_MS + 200_000), np.array([0]), behind=[])
     assert told.watermark_ms == START_MS + 100_000
+
+
+def test_single_readings_are_sent_by_interval_and_detector_and_repeats_stay_behind_the_first() -> None:
+    later, earlier = START_MS + 60_000, START_MS + 30_000
+    mixed = readings(NETWORK, [3, 1, 3, 2, 3], to_ms=[later, earlier, earlier, earlier, earlier])
+    sent = in_order(mixed)
+    assert sent.detector.tolist() == [1, 2, 3, 3, 3]
+    assert sent.observed_to_ms.tolist() == [earlier] * 4 + [later]
+    assert sent.flow_vph.tolist() == [1, 3, 2, 4, 0]
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_partition_counts_as_behind_until_it_was_heard_of_and_read_to_its_end(
+    broker: Brokers, fresh_topics: FreshTopics
+) -> None:
+    run = fresh_topics(2)
+    topic = f"citybrain.{run}.readings-json"
+    send(broker, run, [message(f"d{n}") for n in range(40)])
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
+    parts = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(2)]
+    try:
+        batcher._assigned(consumer, parts)
+        consumer.assign(parts)
+        assert [batcher._is_behind(consumer, number) for number in range(2)] == [True, True]
+        read = 0
+        while read < 40:
+            read += len(consumer.consume(40, 5.0))
+        assert [batcher._is_behind(consumer, number) for number in range(2)] == [False, False]
+        consumer.commit(asynchronous=False)
+    finally:
+        consumer.close()
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_partition_that_holds_nothing_new_is_not_behind(broker: Brokers, fresh_topics: FreshTopics) -> None:
+    run = fresh_topics(2)
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
+    part = TopicPartition(f"citybrain.{run}.readings-json", 0, OFFSET_BEGINNING)
+
+    def starts_known() -> bool:
+        batcher._assigned(consumer, [part])
+        return bool(batcher._starts)
+
+    try:
+        assert wait_until(starts_known)
+        consumer.assign([part])
+
+        def not_behind() -> bool:
+            consumer.poll(0.1)
+            return not batcher._is_behind(consumer, 0)
+
+        assert wait_until(not_behind)
+    finally:
+        consumer.close()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from citybrain.network import Network
-from citybrain.settings import ColumnMapping, ScriptedIncident, SimulatedFeed, TableFeed, Webhook
+from citybrain.settings import ColumnMapping, ScriptedIncident, SimulatedFeed, SumoFeed, TableFeed, Webhook
 from ingest.citycheck import findings
 from ingest.maps.detectors import no_detectors
 from tests.fakes import city_settings, corridor_network, grid_network, typical_week
@@ -157,6 +157,18 @@ def test_a_table_feed_is_looked_into(tmp_path: Path) -> None:
     assert "cannot be read" in _feed_said(tmp_path, fits)[0]
 
 
+def test_a_sumo_feed_needs_what_it_names(tmp_path: Path) -> None:
+    def said(**named: Any) -> list[str]:
+        city = replace(city_settings(tmp_path), sumo=(SumoFeed("s", "2026-04-02T00:00", **named),))
+        return [one.text for one in findings(city, grid_network()) if one.text.startswith("feed")]
+
+    assert said(config="town.sumocfg") == ["feed s: town.sumocfg seen, a .sumocfg that is there allowed"]
+    assert "no file matches" in said(files="*.xml")[0]
+    (tmp_path / "town.sumocfg").touch()
+    (tmp_path / "e1.xml").touch()
+    assert said(config="town.sumocfg") == said(files="*.xml") == []
+
+
 def test_a_parquet_feed_is_looked_into(tmp_path: Path) -> None:
     pq.write_table(pa.table({"station": [1, 2], "time": ["x", "y"], "v": [50.0, 60.0]}), tmp_path / "a.parquet")
     assert _feed_said(tmp_path, _feed("*.parquet")) == ["feed t: none of its 2 detectors is in the network"]
@@ -188,4 +200,4 @@ def test_a_webhook_for_an_area_that_is_not_there_is_told() -> None:
 
 def test_a_city_without_any_feed_is_told() -> None:
     said = _said(grid_network(), json_edge=False)
-    assert said[0] == "error: no feed: neither a table nor a simulated one in city.toml, and json_edge is false"
+    assert said[0] == "error: no feed: no table, simulated or SUMO one in city.toml, and json_edge is false"
