@@ -75,6 +75,7 @@ class Group:
     kind: AlertKind
     signals: tuple[Signal, ...]
     length_km: float
+    members: frozenset[int]
 
     @property
     def segments(self) -> tuple[int, ...]:
@@ -143,10 +144,9 @@ class Casebook:
         """Return the length of segments, km."""
         return round(float(sum(self._length_km[segment] for segment in segments)), 3)
 
-    def feeds(self, group: Group, case: Case) -> bool:
-        """Return True where the group lies at the tail of the case's queue, or in it."""
-        after = {j for segment in group.segments for j in (segment, *self._leads_into[segment])}
-        return not after.isdisjoint(case.seen)
+    def led_into(self, group: Group) -> frozenset[int]:
+        """Return the group's segments and those that it leads into: a queue with one of these is its own, or grows."""
+        return group.members.union(*(self._leads_into[segment] for segment in group.members))
 
     def opens(self, group: Group) -> bool:
         """Return True where a group is worth an operator's time."""
@@ -236,7 +236,7 @@ class Casebook:
         ordered = tuple(sorted(signals, key=head_first))
         # A report alone, of which nobody is sure, has no length and so opens nothing.
         measured = [s.segment for s in signals if not (s.kind == "incident" and s.event)]
-        return Group(kind, ordered, self.length_km(measured))
+        return Group(kind, ordered, self.length_km(measured), frozenset(members))
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ class _Pane:
 
     def take(self, group: Group) -> None:
         """Give a congested group to its case, or open one; other cases of the same queue are merged into it."""
-        mine = [case for case in self.cases if case.kind != "congestion_expected" and _touches(case, group)]
+        mine = [case for case in self.cases if case.kind != "congestion_expected" and _touches(case, group.members)]
         if not mine:
             if not self.book.opens(group):
                 return
@@ -275,9 +275,10 @@ class _Pane:
 
     def take_expected(self, group: Group, congested: set[int]) -> None:
         """Give an expected group to its case, or open one; not where a queue that is known already grows."""
-        if any(case.kind != "congestion_expected" and self.book.feeds(group, case) for case in self.cases):
+        near = self.book.led_into(group)
+        if any(case.kind != "congestion_expected" and _touches(case, near) for case in self.cases):
             return
-        mine = [case for case in self.cases if case.kind == "congestion_expected" and _touches(case, group)]
+        mine = [case for case in self.cases if case.kind == "congestion_expected" and _touches(case, group.members)]
         if not mine:
             if not self.book.opens(group) or congested.intersection(group.segments):
                 return
@@ -402,8 +403,9 @@ def _reasons(group: Group) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*group.signals[0].reason, *others)))[:4]
 
 
-def _touches(case: Case, group: Group) -> bool:
-    return any(segment in case.seen for segment in group.segments)
+def _touches(case: Case, segments: frozenset[int]) -> bool:
+    # Looks through the smaller of both: of a city that is half a jam, most cases and groups are small.
+    return not case.seen.keys().isdisjoint(segments)
 
 
 def _first(case: Case) -> tuple[bool, int, int, str]:
