@@ -56,6 +56,37 @@ KMH_PER_MS = 3.6
 
 
 @dataclass(frozen=True, slots=True)
+class Signals:
+    """Fixed-time plans, one row a link; a link without signals is always green.
+
+    Times are whole seconds, so that a step of the engine is green or red as a whole.
+
+    Attributes
+    ----------
+    lit
+        Whether the link ends at a signal.
+    cycle_s, green_s
+        Cycle and effective green, s; above any time where there is no signal.
+    offset_s
+        Begin of a green, s of the engine's time, 0 <= offset < cycle.
+    controller
+        Number of the junction whose plan it is; -1 where there is none.
+    """
+
+    lit: npt.NDArray[np.bool_]
+    cycle_s: FloatArray
+    green_s: FloatArray
+    offset_s: FloatArray
+    controller: IntArray
+
+    @property
+    def wait_s(self) -> FloatArray:
+        """Mean wait of a lone vehicle, s: Webster's uniform delay without traffic; 0 where there is no signal."""
+        wait = (self.cycle_s - self.green_s) ** 2 / (2.0 * self.cycle_s)
+        return np.where(self.lit, wait, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Roads:
     """Links of the traffic model, one row each, in the order of the network's segments.
 
@@ -74,13 +105,17 @@ class Roads:
     capacity_vps
         Capacity of the diagram, veh/s.
     discharge_vps
-        Highest outflow at the downstream end, veh/s, at most the capacity.
+        Highest outflow at the downstream end, veh/s, at most the capacity; at signals its mean over the cycle.
     storage_veh
         Vehicles that fill the link: jam density times length, and enough for the capacity to pass in whole steps.
     weight
         Claim on a next link that others want too, in the unit of the capacity.
     wave_s
         Time a gap needs from the downstream to the upstream end: ``storage / capacity - free_s``, so ``L / w``.
+    signals
+        Plans of the signals at the links' ends; None where time is not shared in reds and greens, but on average.
+    capacity_drop
+        Share of the capacity that is lost out of a queue, 0..1, shape (links,); None where it is lost nowhere.
     """
 
     from_node: IntArray
@@ -95,6 +130,8 @@ class Roads:
     storage_veh: IntArray
     weight: FloatArray
     wave_s: FloatArray
+    signals: Signals | None = None
+    capacity_drop: FloatArray | None = None
 
     def __len__(self) -> int:
         """Return the number of links."""

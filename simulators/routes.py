@@ -24,6 +24,12 @@ TASTE = 0.12
 MEMORY = 0.8
 """Share of the past minute's delays that stays in the next: a memory of about five minutes."""
 LONGEST_DELAY_S = 1800.0
+CLOSED_S = 7200.0
+"""Time of a closed link, so that only those take it who have no other way: they wait there."""
+SHUT_MIN = 3
+"""So long after a road was opened again it takes until those who stood on it are gone, minutes [judgement]."""
+UNSEEN = 0.5
+"""Weight of the delay without traffic beside the vehicles of the last minutes."""
 _NOTICED_S, _NOTICED_SHARE = 3.0, 0.04
 _AT_SINK_S = 0.01
 
@@ -54,9 +60,12 @@ class Routes:
         self._waited = np.zeros(len(roads))
         self._delay_s = np.zeros(len(roads))
         self._count = np.zeros(len(roads))
+        self._shut = np.zeros(len(roads), np.int64)
         self.minutes = self._distance(roads.free_s, np.arange(self.zones)) / 60.0
+        # What a lone vehicle waits at signals is known before anybody was seen there.
+        self._idle_s = np.zeros(len(roads)) if roads.signals is None else roads.signals.wait_s
         for group in range(GROUPS):
-            self._renew(group, roads.free_s)
+            self._renew(group, roads.free_s + self._idle_s)
 
     def _graph_of(self, roads: Roads) -> None:
         """Lay out the reversed graph once; of parallel links the quickest counts, and each zone is a node more."""
@@ -99,9 +108,16 @@ class Routes:
         self._count = MEMORY * self._count + (left - self._left)
         self._delay_s = MEMORY * self._delay_s + (waited - self._waited)
         self._left, self._waited = left.copy(), waited.copy()
-        # Half a vehicle without delay, so that a queue long gone is forgotten.
-        delay = np.maximum(self._delay_s / (self._count + 0.5), engine.head_delay_s())
-        return np.asarray(self.roads.free_s + np.minimum(delay, LONGEST_DELAY_S))
+        # Those who were locked in on a closed road tell nothing about it once it is open.
+        shut = engine.capacity_share == 0.0
+        self._shut = np.where(shut, SHUT_MIN, np.maximum(self._shut - 1, 0))
+        self._count[self._shut > 0] = self._delay_s[self._shut > 0] = 0.0
+        # Half a vehicle that met nobody, so that a queue long gone is forgotten.
+        delay = (self._delay_s + UNSEEN * self._idle_s) / (self._count + UNSEEN)
+        delay = np.maximum(delay, engine.head_delay_s())
+        times = engine.free_s + np.minimum(delay, LONGEST_DELAY_S)
+        times[shut] = CLOSED_S
+        return np.asarray(times)
 
     def update(self, engine: Engine) -> bool:
         """Renew the group whose turn it is, unless its times are what they were; call every `EVERY_S`."""
@@ -111,6 +127,7 @@ class Routes:
         if not (change > np.maximum(_NOTICED_S, _NOTICED_SHARE * self._used[group])).any():
             return False
         self._renew(group, times)
+        engine.rerouted()
         return True
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
@@ -123,4 +140,4 @@ class Routes:
             getattr(self, name)[...] = state[name]
 
 
-_STATE = ("next_link", "_used", "_left", "_waited", "_delay_s", "_count")
+_STATE = ("next_link", "_used", "_left", "_waited", "_delay_s", "_count", "_shut")

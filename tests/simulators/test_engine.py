@@ -5,6 +5,7 @@ import pytest
 
 from simulators.engine import EXIT, Engine, Trips
 from simulators.roads import roads_from
+from simulators.vehicles import CAR, TRUCK
 from tests.simulators.links import along, chain, departures, every, run
 
 
@@ -105,3 +106,20 @@ def test_vehicles_for_different_ways_leave_in_the_order_in_which_they_came() -> 
     flows = left[-1] - left[-1001]
     assert flows[1] == pytest.approx(50, abs=1)
     assert flows[2] == pytest.approx(50, abs=1), "those for the free way are held back by those before them"
+
+
+def test_a_truck_that_waits_for_room_is_not_passed_over_by_the_cars_of_the_other_road() -> None:
+    roads = roads_from(
+        np.array([0, 1, 2, 3], np.int32),
+        np.array([2, 2, 3, 4], np.int32),
+        length_m=np.array([300.0, 300.0, 20.0, 200.0]),
+        speed_ms=np.full(4, 10.0),
+        lanes=np.ones(4, np.int32),
+        capacity_vps=np.array([0.5, 0.5, 0.5, 0.2]),
+    )
+    origin = np.repeat(np.array([0, 1], np.int32), 500)
+    kind = np.where(origin == 0, TRUCK, CAR).astype(np.int8)
+    engine = Engine(roads, Trips(np.tile(np.arange(500.0) * 2, 2), origin, np.zeros(1000, np.int16), kind))
+    run(engine, np.array([[0, 1, 2, 3, EXIT]], np.int32), 3600)
+    assert engine.left[2] > 200, "there is a queue for the time of it"
+    assert engine.left[0] == pytest.approx(engine.left[1], abs=2), "roads of one capacity take turns"
