@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from citybrain.clock import epoch_ms, utc
+from simulators.profiles import DAY_TYPES, DayType
 
+ORDINARY_WEEK: tuple[DayType, ...] = ("weekday", "weekday", "weekday", "weekday", "friday", "saturday", "sunday")
 DAY_STARTS = time(4)
 FILL = timedelta(minutes=30)
 
@@ -69,6 +71,29 @@ def on(day: date, timezone: str) -> Day:
     start = epoch_ms(datetime.combine(day, DAY_STARTS, zone))
     end = epoch_ms(datetime.combine(day + timedelta(days=1), DAY_STARTS, zone))
     return Day(day, timezone, start - int(FILL.total_seconds() * 1000), start, end)
+
+
+def day_types(
+    day: Day, week: tuple[DayType, ...] = ORDINARY_WEEK, holidays: tuple[date, ...] = ()
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return, for each minute from the fill on, its type of day as an index into `DAY_TYPES`, and its civil hour.
+
+    The hours after midnight are those of the next civil day: the night to a Saturday is a Saturday's.
+
+    Parameters
+    ----------
+    day
+        The day.
+    week
+        Type of day of Monday to Sunday.
+    holidays
+        Dates that are driven like a Sunday.
+    """
+    _, hours = local_hours(day)
+    after_midnight = np.concatenate([[False], np.cumsum(np.diff(hours) < -12.0) > 0])
+    dates = (day.date, day.date + timedelta(days=1))
+    today, tomorrow = (DAY_TYPES.index("sunday" if at in holidays else week[at.weekday()]) for at in dates)
+    return np.where(after_midnight, tomorrow, today), hours
 
 
 def local_hours(day: Day) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -1,9 +1,9 @@
 """Where trips begin and end: a network in, zones with their nodes, weights and sinks out.
 
 Zones are clusters of nodes, plus the gates through which motorways and main roads lead out of the city. Weights come
-from the roads alone: homes where small roads are long, work where the network is dense and its roads are main ones,
-each as the geometric mean with what can leave the zone.
-Land use is not read.
+from the roads: homes where small roads are long, work where the network is dense and its roads are main ones; where the
+city has a map of its land use, from that, too (`simulators.landuse`). Each is the geometric mean with what can leave
+the zone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from scipy.cluster.vq import kmeans2
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from citybrain.landuse import LandUse
 from citybrain.network import ROAD_CLASSES, Network, RoadClass
+from simulators.landuse import mixed
 from simulators.roads import FloatArray, IntArray, Roads
 
 ZONES = 110
@@ -61,7 +63,7 @@ class Zones:
         return len(self.home)
 
 
-def zones_of(network: Network, roads: Roads, rng: np.random.Generator) -> Zones:
+def zones_of(network: Network, roads: Roads, rng: np.random.Generator, land: LandUse | None = None) -> Zones:
     """Divide a network into zones.
 
     Parameters
@@ -70,6 +72,8 @@ def zones_of(network: Network, roads: Roads, rng: np.random.Generator) -> Zones:
         The city and its links.
     rng
         Draws the first guesses of the clusters.
+    land
+        Land use of the city; the roads alone tell where people live and work where it is not given.
     """
     place = node_positions_km(network, roads)
     gates = _gate_nodes(network, roads, place)
@@ -85,6 +89,7 @@ def zones_of(network: Network, roads: Roads, rng: np.random.Generator) -> Zones:
     zones = count + len(gates)
     home = _node_weight(network, roads, HOME_WEIGHT)
     work = _node_weight(network, roads, WORK_WEIGHT) * _density(network, roads, place)
+    home, work = mixed(network, roads, land, home, work)
     into = _sums(roads.from_node, roads.capacity_vps, roads.nodes)
     start = np.where(into > 0, home + work, 0.0)
     gate_vps = np.zeros(zones)
