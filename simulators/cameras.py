@@ -1,16 +1,20 @@
 """Cameras that read plates at the end of a segment: vehicles that leave in, pseudonymous passages out.
 
 A plate never leaves the camera: what is sent is a keyed hash whose key changes with the day, so that a vehicle can be
-followed through one day and not into the next.
+followed through one day and not into the next. A plate that is misread becomes the pseudonym of another plate, which no
+other camera will see again.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+import numpy.typing as npt
 
+from citybrain.errors import ConfigError
 from citybrain.network import Network
 from citybrain.records import Passages
 from simulators.engine import Engine
@@ -18,7 +22,31 @@ from simulators.roads import KMH_PER_MS, FloatArray, IntArray, Roads
 from simulators.sensors import DELIVERY_MS, SPEED_NOISE
 
 RECOGNITION = 0.9
-"""Share of passing vehicles whose plate is read."""
+"""Share of passing vehicles whose plate is read [judgement: by day and in dry weather]."""
+Seen = tuple[IntArray, IntArray, FloatArray]
+"""Who left watched links: link, vehicle, instant in s; arrays have shape (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRules:
+    """How well cameras read.
+
+    Attributes
+    ----------
+    recognition
+        Share of the passing vehicles whose plate is read, 0..1.
+    misread
+        Share of those read of which a letter is wrong, 0..1.
+    """
+
+    recognition: float = RECOGNITION
+    misread: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        for name in ("recognition", "misread"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"cameras: {name} {getattr(self, name)} seen, 0 to 1 allowed")
 
 
 def day_key(seed: int, day: date) -> bytes:
@@ -34,17 +62,37 @@ def pseudonym(plate: str, key: bytes) -> int:
 class Cameras:
     """The cameras of a network; sets the engine to note who leaves their segments."""
 
-    def __init__(self, network: Network, roads: Roads, engine: Engine, *, seed: int, day: date) -> None:
-        self.camera = np.flatnonzero(network.detectors.kind == "camera").astype(np.int32)
+    def __init__(
+        self,
+        network: Network,
+        roads: Roads,
+        engine: Engine,
+        *,
+        seed: int,
+        day: date,
+        rules: CameraRules | None = None,
+        there: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        camera = network.detectors.kind == "camera"
+        self.camera = np.flatnonzero(camera if there is None else camera & there).astype(np.int32)
         self.link = network.detectors.segment[self.camera]
         self.roads = roads
+        self.rules = rules or CameraRules()
         self._key = day_key(seed, day)
         self._vehicles = f"{seed}-{day.toordinal()}"
         if len(self.camera):
-            engine.watched = np.isin(np.arange(len(roads)), self.link)
+            watch(engine, self.link)
 
     def passages(
-        self, engine: Engine, *, network: str, source: str, start_ms: int, watermark_ms: int, rng: np.random.Generator
+        self,
+        engine: Engine,
+        *,
+        network: str,
+        source: str,
+        start_ms: int,
+        watermark_ms: int,
+        rng: np.random.Generator,
+        seen: Seen | None = None,
     ) -> Passages | None:
         """Return who was read since the last call; None where nobody was.
 
@@ -60,15 +108,27 @@ class Cameras:
             End of the interval, ms UTC.
         rng
             Draws who is read, and the noise.
+        seen
+            Who left watched links since the last call (`taken`), where others want to know it too; by default asked
+            of the engine.
         """
-        link, vehicle, instant_s = taken(engine)
-        read = np.flatnonzero(rng.random(len(link)) < RECOGNITION)
+        link, vehicle, instant_s = taken(engine) if seen is None else seen
+        mine = np.isin(link, self.link)
+        link, vehicle, instant_s = link[mine], vehicle[mine], instant_s[mine]
+        read = np.flatnonzero(rng.random(len(link)) < self.rules.recognition)
         if not len(read):
             return None
         order = read[np.lexsort((vehicle[read], instant_s[read]))]
         link, vehicle, instant_s = link[order], vehicle[order], instant_s[order]
-        speed = self.roads.speed_ms[link] * KMH_PER_MS * np.exp(rng.normal(0.0, SPEED_NOISE, len(link)))
+        free_ms = self.roads.speed_ms[link] * self.roads.free_s[link] / engine.free_s[link]
+        speed = free_ms * KMH_PER_MS * np.exp(rng.normal(0.0, SPEED_NOISE, len(link)))
         by_link = np.argsort(self.link, kind="stable")
+        plates = [f"{self._vehicles}-{number}" for number in vehicle]
+        if self.rules.misread:
+            wrong = np.flatnonzero(rng.random(len(plates)) < self.rules.misread)
+            for row, letter in zip(wrong, rng.integers(0, 2**32, len(wrong)), strict=True):
+                plates[row] = f"{plates[row]}?{letter}"
+        kind = engine.trips.kind
         return Passages(
             network=network,
             source=source,
@@ -76,14 +136,21 @@ class Cameras:
             watermark_ms=watermark_ms,
             camera=self.camera[by_link[np.searchsorted(self.link[by_link], link)]],
             passed_ms=start_ms + np.round(instant_s * 1000).astype(np.int64),
-            plate=np.array([pseudonym(f"{self._vehicles}-{number}", self._key) for number in vehicle], dtype=np.int64),
+            plate=np.array([pseudonym(plate, self._key) for plate in plates], dtype=np.int64),
             lane=np.zeros(len(link), np.uint8),
-            vehicle_class=np.zeros(len(link), np.uint8),
+            vehicle_class=np.zeros(len(link), np.uint8) if kind is None else (kind[vehicle] + 1).astype(np.uint8),
             speed_kmh=speed,
         )
 
 
-def taken(engine: Engine) -> tuple[IntArray, IntArray, FloatArray]:
+def watch(engine: Engine, link: IntArray) -> None:
+    """Set the engine to note who leaves some links, besides those it watches already."""
+    watched = np.zeros(engine.links, bool) if engine.watched is None else engine.watched.copy()
+    watched[link] = True
+    engine.watched = watched
+
+
+def taken(engine: Engine) -> Seen:
     """Return and forget who left the watched links: link, vehicle, instant in s."""
     seen = engine.seen
     engine.seen = []

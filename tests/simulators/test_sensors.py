@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from citybrain.network import Network
+from citybrain.network import Detectors, Network
 from citybrain.records import Quality, Readings, SpeedKind
 from simulators.engine import EXIT, Engine
 from simulators.faults import Fault, FaultPlan, faults_of_week
 from simulators.roads import FloatArray, roads_of
-from simulators.sensors import EFFECTIVE_LENGTH_M, Loops, passed_at, readings_of
+from simulators.sensors import EFFECTIVE_LENGTH_M, LOOP_M, RADAR_MISSED, Loops, passed_at, readings_of
+from simulators.vehicles import CAR, KINDS, TRUCK
 from tests.fakes import grid_network
 from tests.simulators.links import along, chain, departures, every, run
 
@@ -68,6 +69,14 @@ def test_at_free_flow_a_loop_shows_the_free_speed_and_little_occupancy() -> None
     )
 
 
+def test_in_bad_weather_a_loop_shows_the_lower_free_speed() -> None:
+    network, engine, loops = _one_road(headway_s=4.0)
+    engine.weather(0.9, 0.8)
+    readings = [_interval(network, engine, loops) for _ in range(40)][5:]
+    assert np.mean([reading.speed_kmh[0] for reading in readings]) == pytest.approx(40.0, rel=0.03)
+    assert sum(reading.count_veh[0] for reading in readings) == pytest.approx(35 * 7.5, abs=1)
+
+
 def test_without_vehicles_the_count_is_0_and_the_speed_is_missing_not_0() -> None:
     network, engine, loops = _one_road(headway_s=1e6)
     reading = _interval(network, engine, loops)
@@ -96,12 +105,78 @@ def test_a_loop_over_one_of_two_lanes_counts_about_half() -> None:
     assert counts == pytest.approx(engine.entered[0] / 2, rel=0.12)
 
 
-def test_a_camera_is_no_loop() -> None:
+@pytest.mark.parametrize("kind", ["camera", "probe", "bus"])
+def test_what_measures_journeys_is_no_loop(kind: str) -> None:
     network = grid_network()
-    kinds = np.where(np.arange(len(network.detectors)) == 3, "camera", "loop")
+    kinds = np.where(np.arange(len(network.detectors)) == 3, kind, "loop")
     loops = Loops(replace(network, detectors=replace(network.detectors, kind=kinds)), roads_of(network))
     assert 3 not in loops.detector
     assert len(loops.detector) == len(network.detectors) - 1
+
+
+def test_a_loop_over_all_lanes_counts_every_vehicle_without_error() -> None:
+    network, engine, loops = _one_road()
+    counted = np.sum([_interval(network, engine, loops).count_veh for _ in range(100)], axis=0)
+    passed, _ = passed_at(engine, loops.link, loops.place)
+    assert counted.tolist() == passed.tolist()
+    assert passed[0] > 2000
+
+
+def test_loops_over_each_lane_share_the_vehicles_without_remainder() -> None:
+    network, engine, loops = _lanes(3)
+    assert loops.beside.tolist() == [-1, 0, 1]
+    counts = np.array([_interval(network, engine, loops).count_veh for _ in range(100)])
+    assert (counts.sum(axis=1) == counts.sum(axis=1).round()).all()
+    assert counts.sum() == passed_at(engine, loops.link[:1], loops.place[:1])[0][0]
+    assert counts.sum(axis=0) == pytest.approx(counts.sum() / 3, rel=0.08)
+
+
+def test_a_single_loop_counts_and_is_covered_but_measures_no_speed() -> None:
+    network, engine, loops = _one_road(kind="single")
+    readings = [_interval(network, engine, loops) for _ in range(20)][5:]
+    assert all(np.isnan(reading.speed_kmh).all() for reading in readings)
+    busy = [reading for reading in readings if reading.count_veh[0] > 0]
+    assert busy
+    assert all(reading.quality_speed[0] == Quality.MISSING for reading in busy)
+    assert all(reading.occupancy[0] > 0 for reading in busy)
+
+
+def test_a_radar_misses_a_small_share_of_the_vehicles() -> None:
+    network, engine, loops = _one_road(kind="radar")
+    counted = sum(_interval(network, engine, loops).count_veh[0] for _ in range(120))
+    passed = passed_at(engine, loops.link[:1], loops.place[:1])[0][0]
+    spread = np.sqrt(passed * RADAR_MISSED * (1 - RADAR_MISSED))
+    assert counted == pytest.approx(passed * (1 - RADAR_MISSED), abs=3 * spread)
+    assert counted < passed
+
+
+def test_trucks_cover_a_loop_for_longer_than_cars() -> None:
+    seen = []
+    for kind in (CAR, TRUCK):
+        network, engine, loops = _one_road(headway_s=6.0, truck_share=float(kind))
+        readings = [_interval(network, engine, loops) for _ in range(60)][10:]
+        seen.append(np.mean([reading.occupancy[0] for reading in readings]))
+    lengths = [KINDS[kind].length_m + LOOP_M for kind in (CAR, TRUCK)]
+    assert seen[1] / seen[0] == pytest.approx(lengths[1] / lengths[0], rel=0.03)
+
+
+def test_in_a_queue_of_trucks_a_loop_shows_the_density_of_those_on_its_link() -> None:
+    network, engine, loops = _one_road(truck_share=1.0)
+    engine.restrict(1, 0.6)
+    readings, on_link = [], []
+    for _ in range(60):
+        readings.append(_interval(network, engine, loops))
+        on_link.append(engine.on_link[0])
+    density = np.mean(on_link[-20:]) / engine.roads.length_m[0]
+    assert np.mean([reading.occupancy[0] for reading in readings[-20:]]) == pytest.approx(
+        density * (KINDS[TRUCK].length_m + LOOP_M) / 2, rel=0.04
+    )
+
+
+def test_only_the_detectors_that_are_there_report() -> None:
+    network = grid_network()
+    there = np.arange(len(network.detectors)) % 2 == 0
+    assert Loops(network, roads_of(network), there=there).detector.tolist() == np.flatnonzero(there).tolist()
 
 
 def test_what_a_chattering_loop_counts_on_an_empty_road_has_no_speed_and_says_so() -> None:
@@ -153,16 +228,39 @@ def test_a_weeks_faults_are_the_share_asked_for_and_the_same_for_each_of_its_day
     assert all(fault.onset_ms < fault.end_ms for fault in monday)
 
 
-def _one_road(headway_s: float = 1.2, detector_lanes: int = 2) -> tuple[Network, Engine, Loops]:
+def _one_road(
+    headway_s: float = 1.2, detector_lanes: int = 2, kind: str = "loop", truck_share: float = 0.0
+) -> tuple[Network, Engine, Loops]:
     """Return a grid of which only two links in a row are driven on."""
+    network = grid_network(columns=3, rows=2)
+    count = len(network.detectors)
+    network = replace(
+        network,
+        detectors=replace(network.detectors, lanes=np.full(count, detector_lanes, np.int32), kind=np.full(count, kind)),
+    )
+    roads = roads_of(network)
+    trips = departures(every(headway_s, 4000, start_s=0.0 if headway_s < 1000 else 3999.0))
+    if truck_share:
+        trips = replace(trips, kind=np.full(len(trips), TRUCK, np.int8))
+    return network, Engine(roads, trips), Loops(network, roads)
+
+
+def _lanes(lanes: int) -> tuple[Network, Engine, Loops]:
+    """Return the same road with so many lanes and a detector over each at one place of its first link."""
     network = grid_network(columns=3, rows=2)
     network = replace(
         network,
-        detectors=replace(network.detectors, lanes=np.full(len(network.detectors), detector_lanes, np.int32)),
+        segments=replace(network.segments, lanes=np.full(len(network.segments), lanes, np.int32)),
+        detectors=Detectors(
+            id=np.array([f"d0-{lane}" for lane in range(lanes)]),
+            segment=np.zeros(lanes, np.int32),
+            position_m=np.full(lanes, 250.0),
+            lanes=np.ones(lanes, np.int32),
+            kind=np.full(lanes, "loop"),
+        ),
     )
     roads = roads_of(network)
-    engine = Engine(roads, departures(every(headway_s, 4000, start_s=0.0 if headway_s < 1000 else 3999.0)))
-    return network, engine, Loops(network, roads)
+    return network, Engine(roads, departures(every(1.2, 4000))), Loops(network, roads)
 
 
 def _interval(network: Network, engine: Engine, loops: Loops, faults: tuple[Fault, ...] = ()) -> Readings:
