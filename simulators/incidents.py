@@ -1,13 +1,15 @@
 """Incidents that close lanes: a city and a day in, when and where and how long out.
 
 Their number is Poisson, their place follows the roads' use, their hour the traffic's, their duration a published
-distribution. Scripted ones are added to the drawn ones.
+distribution. Scripted ones are added to the drawn ones. Incidents at a rate per vehicle-km are
+`simulators.incidentrates`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import time
+from typing import Literal
 
 import numpy as np
 
@@ -44,8 +46,11 @@ TWO_LANES_SHARE = 0.2
 
 RELATIVE_RATE: dict[RoadClass, float] = {"motorway": 1.0, "trunk": 1.2, "link": 0.8}
 """Incidents per vehicle-km against a motorway's; other roads 1.5 [judgement: more conflicts at grade]."""
-_OTHER_ROADS_RATE = 1.5
+OTHER_ROADS_RATE = 1.5
 _NOT_YET_JAMMED, _SOON_KM = 0.9, 0.3
+
+IncidentKind = Literal["incident", "rubbernecking", "works", "closure"]
+NOT_DRAWN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class Incident:
         Lanes that are closed.
     capacity_share, lanes_share
         What is left of the segment's capacity and lanes, 0..1.
+    kind
+        ``incident``, or ``rubbernecking``: nothing is closed, drivers look at what happened on the other carriageway;
+        ``works`` and ``closure`` are a scenario's, in the truth only.
+    response_s
+        Seconds from the onset until help is there; clearance is the rest. NaN where it was not drawn.
     """
 
     segment: int
@@ -70,6 +80,8 @@ class Incident:
     lanes_blocked: int
     capacity_share: float
     lanes_share: float
+    kind: IncidentKind = "incident"
+    response_s: float = NOT_DRAWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +189,15 @@ def incidents_of(
         The day's generator.
     """
     kind, hour = local_hours(day)
-    by_minute = _busy(hour) * np.where(kind == 0, 1.0, 0.7) / _busy(np.arange(0, 24, 1 / 60)).sum()
+    by_minute = busy(hour) * np.where(kind == 0, 1.0, 0.7) / busy(np.arange(0, 24, 1 / 60)).sum()
     number = rng.poisson(per_day * by_minute.sum())
     minutes = np.sort(rng.choice(len(by_minute), number, p=by_minute / by_minute.sum()) + rng.random(number))
     segments = rng.choice(len(roads), number, p=_exposure(network, roads))
     two = (rng.random(number) < TWO_LANES_SHARE) & (roads.lanes[segments] >= 3)
     durations = np.where(
         two,
-        rng.lognormal(*_lognormal(TWO_LANES_MEAN_MIN, TWO_LANES_SD_MIN), number),
-        rng.lognormal(*_lognormal(MEAN_MIN, SD_MIN), number),
+        rng.lognormal(*lognormal(TWO_LANES_MEAN_MIN, TWO_LANES_SD_MIN), number),
+        rng.lognormal(*lognormal(MEAN_MIN, SD_MIN), number),
     )
     drawn = [
         incident_at(roads, int(segment), day.fill_ms + int(minute * 60) * 1000, float(duration) * 60, 1 + int(both))
@@ -233,7 +245,7 @@ def _instant(day: Day, at: time) -> int:
     return day.fill_ms + minute * 60_000 + at.second * 1000
 
 
-def _busy(hour: FloatArray) -> FloatArray:
+def busy(hour: FloatArray) -> FloatArray:
     """Return how much traffic there is by civil hour, in no unit: a broad day with two peaks."""
     day = 1 / (1 + np.exp(-(hour - 6.5) * 2)) / (1 + np.exp((hour - 20.5) * 1.2))
     peaks = 0.6 * np.exp(-0.5 * ((hour - 8.2) / 1.0) ** 2) + 0.6 * np.exp(-0.5 * ((hour - 18.0) / 1.3) ** 2)
@@ -242,11 +254,12 @@ def _busy(hour: FloatArray) -> FloatArray:
 
 def _exposure(network: Network, roads: Roads) -> FloatArray:
     """Return each segment's share of the incidents: capacity times length stands for vehicle-km."""
-    rate = np.array([RELATIVE_RATE.get(name, _OTHER_ROADS_RATE) for name in ROAD_CLASSES])[network.segments.road_class]
+    rate = np.array([RELATIVE_RATE.get(name, OTHER_ROADS_RATE) for name in ROAD_CLASSES])[network.segments.road_class]
     weight = rate * roads.discharge_vps * roads.length_m
     return np.asarray(weight / weight.sum())
 
 
-def _lognormal(mean: float, spread: float) -> tuple[float, float]:
+def lognormal(mean: float, spread: float) -> tuple[float, float]:
+    """Return the parameters of the lognormal distribution with a mean and a standard deviation."""
     variance = np.log1p((spread / mean) ** 2)
     return float(np.log(mean) - variance / 2), float(np.sqrt(variance))
