@@ -1,0 +1,1 @@
+"""The report of a judgement: figures in, one HTML page with its charts out."""
