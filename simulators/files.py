@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from citybrain.clock import utc
 from citybrain.records import RECORD_NAMES, Passages, Readings
-from citybrain.units import MS_PER_H
-
-Batch = Readings | Passages
-_SCALARS = {"str", "int"}
+from simulators.hourfiles import Batch, HourFiles
 
 
 def write_batches(
@@ -39,39 +31,11 @@ def write_batches(
     dict[str, int]
         Rows written, by record.
     """
-    rows = dict.fromkeys((RECORD_NAMES[Readings], RECORD_NAMES[Passages]), 0)
-    waiting: list[Batch] = []
-    for batch in batches:
-        over = batch.watermark_ms > until_ms
-        if waiting and (over or _hour(batch) != _hour(waiting[0])):
-            _write(waiting, folder)
-            waiting = []
-        if over:
-            break
-        waiting.append(batch)
-        rows[RECORD_NAMES[type(batch)]] += len(batch.detector if isinstance(batch, Readings) else batch.camera)
-        told(batch.watermark_ms)
-    if waiting:
-        _write(waiting, folder)
-    return rows
-
-
-def _hour(batch: Batch) -> int:
-    # An interval that ends on the hour belongs to the hour before.
-    return (batch.watermark_ms - 1) // MS_PER_H
-
-
-def _write(batches: list[Batch], folder: Path) -> None:
-    stamp = utc(_hour(batches[0]) * MS_PER_H).strftime("%Y%m%dT%H")
-    for kind in (Readings, Passages):
-        tables = [_table(batch) for batch in batches if isinstance(batch, kind)]
-        if tables:
-            path = folder / RECORD_NAMES[kind] / f"{stamp}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.concat_tables(tables), path, compression="zstd")
-
-
-def _table(batch: Batch) -> pa.Table:
-    columns: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch) if f.type not in _SCALARS}
-    rows = len(next(iter(columns.values())))
-    return pa.table({**columns, "received_ms": pa.array([batch.received_ms] * rows, pa.int64())})
+    with ExitStack() as stack:
+        files = {kind: stack.enter_context(HourFiles(folder, kind)) for kind in (Readings, Passages)}
+        for batch in batches:
+            if batch.watermark_ms > until_ms:
+                break
+            files[type(batch)].write(batch)
+            told(batch.watermark_ms)
+    return {RECORD_NAMES[kind]: file.rows for kind, file in files.items()}
