@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import duckdb
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from kafka import KafkaAdminClient
 from kafka.errors import CoordinatorLoadInProgressError
 
 from citybrain.cityfile import load_network
-from citybrain.clock import utc
-from citybrain.errors import BadRecord, CityBrainError
-from citybrain.messages import DeadLetter, decode_json
+from citybrain.errors import CityBrainError
 from citybrain.settings import CitySettings
-from citybrain.topics import PREFIX, TOPICS, TopicName, topic_address
-from cli.options import brokers_of
+from citybrain.topics import PREFIX, TOPICS, topic_address
+from cli.finding import Finding
+from cli.flowcheck import check_flow
+from cli.options import brokers_of, elsewhere
 from infra.kafka.admin import admin
+from infra.kafka.client import Brokers
 from infra.kafka.jars import cache_folder, read_lock
 from infra.kafka.java import find_java, java_version
 from ingest.citycheck import findings as judge_city
 
 LOW_DISK_BYTES = 2 * 2**30
-FAR_BEHIND = 1_000
-SKEW_MS = 5 * 60_000
-ANSWER_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence, and whether it is well, worth knowing, or wrong."""
-
-    state: Literal["well", "note", "wrong"]
-    text: str
+MOST_SETTINGS = 3
 
 
 def check_machine(city: CitySettings) -> Iterator[Finding]:
@@ -87,27 +74,29 @@ def check_city(city: CitySettings) -> Iterator[Finding]:
         yield Finding("wrong" if remark.severity == "error" else "note", remark.text)
 
 
-def check_streams(city: CitySettings, brokers: str | None) -> Iterator[Finding]:
+def check_streams(city: CitySettings, address: str | None) -> Iterator[Finding]:
     """Broker, topics, lag, age of the data, dead letters."""
     try:
-        address = brokers_of(city, brokers)
-        with admin(address) as client:
+        brokers = brokers_of(city, address)
+        with admin(brokers) as client:
             seen = {topic["name"]: len(topic["partitions"]) for topic in client.describe_topics()}
             committed = _committed(client)
     except CityBrainError as error:
-        yield Finding("note" if brokers is None else "wrong", str(error))
+        yield Finding("wrong" if elsewhere(city, address) else "note", str(error))
         return
-    yield Finding("well", f"Kafka answers at {address}")
+    yield Finding("well", f"Kafka answers at {brokers}")
     yield from _topics(city, seen)
-    reader = _reader(address)
+    yield from _settings(city, brokers)
     try:
-        yield from _lag(reader, committed)
-        yield from _age(reader, seen)
-        yield from _refused(reader, seen)
+        network = load_network(city).version
+    except CityBrainError:
+        network = "of the city"  # told already, by the check of the city
+    try:
+        yield from check_flow(brokers, network, seen, committed)
     except KafkaException as error:
-        yield Finding("wrong", f"the Kafka broker at {address} stopped answering: {error.args[0].str()}")
-    finally:
-        reader.close()
+        yield Finding("wrong", f"the Kafka broker at {brokers} stopped answering: {error.args[0].str()}")
+    except CityBrainError as error:
+        yield Finding("wrong", str(error))
 
 
 def _committed(client: KafkaAdminClient) -> dict[str, dict[tuple[str, int], int]]:
@@ -128,14 +117,6 @@ def _committed(client: KafkaAdminClient) -> dict[str, dict[tuple[str, int], int]
     }
 
 
-def _reader(address: str) -> Consumer:
-    silent = logging.getLogger("citybrain.librdkafka")
-    silent.setLevel(logging.CRITICAL)
-    settings = {"bootstrap.servers": address, "group.id": f"{PREFIX}.doctor", "enable.auto.commit": False}
-    # A group is named but never joined, and nothing is committed: it leaves nothing on the broker.
-    return Consumer(settings, logger=silent)
-
-
 def _topics(city: CitySettings, seen: Mapping[str, int]) -> Iterator[Finding]:
     absent = [topic_address(name) for name in TOPICS if topic_address(name) not in seen]
     if absent:
@@ -154,77 +135,42 @@ def _topics(city: CitySettings, seen: Mapping[str, int]) -> Iterator[Finding]:
             )
 
 
-def _lag(reader: Consumer, committed: Mapping[str, Mapping[tuple[str, int], int]]) -> Iterator[Finding]:
-    for group, offsets in committed.items():
-        behind = 0
-        for (topic, partition), offset in offsets.items():
-            low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
-            behind += max(0, high - max(low, offset))
-        far = behind > FAR_BEHIND
-        why = ": it does not run, or cannot keep up" if far else ""
-        yield Finding("wrong" if far else "well", f"{group} is {behind:,} messages behind{why}")
+def _settings(city: CitySettings, brokers: Brokers) -> Iterator[Finding]:
+    """Say which settings of topics are not as the table has them; absent topics and partitions are told already."""
+    from infra.kafka.differences import ABSENT, PARTITIONS, differences
 
-
-def _age(reader: Consumer, seen: Mapping[str, int]) -> Iterator[Finding]:
-    newest = {partition: record_ms for partition, record_ms, _ in _last_records(reader, "readings", seen, 1)}
-    if not newest:
-        yield Finding("note", "no reading has arrived yet")
+    try:
+        found = differences(brokers, load_network(city).partitions, retention=city.retention)
+    except CityBrainError:
         return
-    at = max(newest.values())
-    yield Finding("well", f"the newest reading arrived at {utc(at):%Y-%m-%d %H:%M:%S} UTC by the feed's clock")
-    slow = sorted(p for p, when in newest.items() if at - when > SKEW_MS)
-    if slow:
-        yield Finding("wrong", f"partitions {slow} hear nothing since more than 5 min while others do: is a feed cut?")
-
-
-def _refused(reader: Consumer, seen: Mapping[str, int]) -> Iterator[Finding]:
-    counts: Counter[str] = Counter()
-    example: dict[str, str] = {}
-    for _, _, value in _last_records(reader, "dead-letters", seen, 500):
-        try:
-            letter = decode_json(DeadLetter, value)
-        except BadRecord:
-            continue
-        counts[letter.reason] += letter.count
-        example[letter.reason] = f"{letter.detail} (from {letter.source or 'unknown'}, {letter.topic})"
-    for reason, count in counts.most_common():
-        yield Finding("note", f"dead letters: {count:,} lately for {reason}, the last: {example[reason]}")
-    if not counts:
-        yield Finding("well", "no dead letters")
-
-
-def _last_records(
-    reader: Consumer, name: TopicName, seen: Mapping[str, int], most: int
-) -> Iterator[tuple[int, int, bytes]]:
-    """Yield partition, record time and value of the newest records of each partition."""
-    address = topic_address(name)
-    ends: dict[int, int] = {}
-    starts = []
-    for partition in range(seen.get(address, 0)):
-        low, high = reader.get_watermark_offsets(TopicPartition(address, partition), timeout=ANSWER_S)
-        if high > low:
-            ends[partition] = high
-            starts.append(TopicPartition(address, partition, max(low, high - most)))
-    reader.assign(starts)
-    while ends:
-        raw = reader.poll(ANSWER_S)
-        if raw is None or raw.error() is not None:
-            return
-        partition, value = int(raw.partition() or 0), raw.value()
-        yield partition, int(raw.timestamp()[1]), value if isinstance(value, bytes) else b""
-        if int(raw.offset() or 0) + 1 >= ends.get(partition, 0):
-            ends.pop(partition, None)
+    told = [one for one in found if one.what not in (ABSENT, PARTITIONS)]
+    for one in told[:MOST_SETTINGS]:
+        yield Finding("note", f"{one}: `citybrain topics apply` sets it")
+    if len(told) > MOST_SETTINGS:
+        yield Finding("note", f"and {len(told) - MOST_SETTINGS} more: `citybrain topics diff` lists them")
 
 
 def check_data(city: CitySettings) -> Iterator[Finding]:
     """Store, alerts."""
-    if city.store_path.exists():
+    if city.store.kind == "influxdb":
+        yield _server(city)
+    elif city.store_path.exists():
         yield _store(city.store_path)
     else:
         yield Finding("note", "the store is empty: nothing has run yet")
     database = city.data_folder / "city.sqlite"
     if not city.database_url and database.exists():
         yield _sound(database)
+
+
+def _server(city: CitySettings) -> Finding:
+    from infra.stores.factory import check_store
+
+    try:
+        check_store(city)
+    except CityBrainError as error:
+        return Finding("wrong", f"the store: {error}")
+    return Finding("well", f"the store: InfluxDB at {city.store.url} lets us write and read bucket {city.store.bucket}")
 
 
 def _store(path: Path) -> Finding:

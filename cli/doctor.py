@@ -11,7 +11,8 @@ import click
 
 from citybrain.cityfile import load_city
 from citybrain.settings import CitySettings
-from cli.checkup import Finding, check_city, check_data, check_machine, check_streams
+from cli.checkup import check_city, check_data, check_machine, check_streams
+from cli.finding import Finding
 from cli.options import brokers_option, city_argument
 
 SIGNS = {"well": ("ok  ", "green"), "note": ("note", "yellow"), "wrong": ("BAD ", "red")}
@@ -20,7 +21,7 @@ SIGNS = {"well": ("ok  ", "green"), "note": ("note", "yellow"), "wrong": ("BAD "
 @click.command()
 @city_argument
 @brokers_option
-def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
+def doctor(city: Path, data_folder: Path | None, address: str | None) -> None:
     """Say what is wrong with this installation of CITY, in plain words.
 
     It looks at the machine, the city folder, Java and Kafka's files, the broker and its topics, how far each stage is
@@ -33,7 +34,7 @@ def doctor(city: Path, data_folder: Path | None, brokers: str | None) -> None:
     # Not `open_city`, which makes the data folder: this changes nothing.
     settings = load_city(city, data_folder=data_folder)
     seen: Counter[str] = Counter()
-    for finding in findings(settings, brokers):
+    for finding in findings(settings, address):
         sign, colour = SIGNS[finding.state]
         click.echo(f"{click.style(sign, fg=colour)}  {finding.text}")
         seen[finding.state] += 1
@@ -49,9 +50,9 @@ def verdict(seen: Mapping[str, int]) -> str:
     return "Nothing is wrong; the notes are worth knowing." if notes else "All is well."
 
 
-def findings(city: CitySettings, brokers: str | None) -> Iterator[Finding]:
+def findings(city: CitySettings, address: str | None) -> Iterator[Finding]:
     """Yield every finding, the ground first: what stands on it may be wrong because of it."""
     yield from check_machine(city)
     yield from check_city(city)
-    yield from check_streams(city, brokers)
+    yield from check_streams(city, address)
     yield from check_data(city)

@@ -30,6 +30,7 @@ from citybrain.settings import CitySettings
 from citybrain.typical import day_type_and_bin
 from citybrain.wire import Message, Output
 from cli.host import StageHost
+from cli.lookout import Lookout
 from cli.runs import RunStores
 from cli.typicalweek import learn_typical, typical_of
 from dashboard.app import SERVER_OPTIONS, make_app
@@ -41,9 +42,10 @@ from infra.database.alerts import SqlAlertDesk
 from infra.database.outbox import Outbox
 from infra.database.payload import Sender
 from infra.database.tables import open_database
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
-from infra.stores.factory import open_store
+from infra.stores.factory import check_store, open_store
 from infra.webhooks import Dispatcher, ensure_secret
 from streams.pipeline import PIPELINE, Ground, Role
 
@@ -53,8 +55,6 @@ TAIL_MESSAGES = 20
 """Newest messages of each partition that the screen begins with: the sensors' last interval and its heartbeats."""
 LOOK_EVERY_S = 60.0
 HOUR_MS = 3_600_000
-KEEP_DAYS = 14
-"""Every pane of every segment; five-minute sums stay 400 days."""
 KEEP_ALERTS_DAYS = 365
 LEFT_OVER_S = 0.3
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -67,8 +67,8 @@ class Plan:
 
     Attributes
     ----------
-    city, address
-        The city; its brokers.
+    city, brokers
+        The city; where its topics are.
     host, port
         Where the page is.
     roles
@@ -80,7 +80,7 @@ class Plan:
     """
 
     city: CitySettings
-    address: str
+    brokers: Brokers
     host: str
     port: int
     roles: tuple[Role, ...]
@@ -105,10 +105,11 @@ class CityProcess:
         self.clock, self.metrics = SystemClock(), Metrics()
         self.network: Network = load_network(city)
         self.typical = typical_of(city, self.network)
+        look_at_store(city)
         self.store = open_store(city, self.network)
-        engine = open_database(city.database_address)
-        base_url = f"http://{plan.host}:{plan.port}"
-        sender = Sender(city.name, simulated=bool(city.simulated), base_url=base_url)
+        engine = open_database(city.database_address, city.database_password_file)
+        base_url = city.public_url or f"http://{plan.host}:{plan.port}"
+        sender = Sender(city.name, simulated=bool(city.simulated or city.sumo), base_url=base_url)
         self.desk = SqlAlertDesk(engine, self.network, city.webhooks, self.clock, sender)
         self._engine = engine
         for endpoint in city.webhooks:
@@ -119,12 +120,15 @@ class CityProcess:
             self.network, city, typical=self.typical, store=self.store, desk=self.desk, clock=self.clock,
             metrics=self.metrics, demo=demo_of(city), broker=self._broker_state,
         )  # fmt: skip
-        self.tail = Tail(plan.address, TOPICS_SHOWN, self._hear, last=TAIL_MESSAGES)
-        self.hosts = [StageHost(role, self.ground, plan.address, production=plan.production) for role in plan.roles]
+        self.tail = Tail(plan.brokers, TOPICS_SHOWN, self._hear, last=TAIL_MESSAGES)
+        self.hosts = [StageHost(role, self.ground, plan.brokers, production=plan.production) for role in plan.roles]
+        self.lookout = Lookout(
+            plan.brokers, lambda: self.hosts, self.metrics, wall_clock=not demo_of(city).feed_clock
+        )  # fmt: skip
         self._counted_here = {step.name for step in PIPELINE if step.role in plan.roles}
-        self.runs = RunStores(plan.address, self.ground)
-        self._json = JsonProducer(plan.address)
-        self._events = BatchProducer(plan.address)
+        self.runs = RunStores(plan.brokers, self.ground, production=plan.production)
+        self._json = JsonProducer(plan.brokers)
+        self._events = BatchProducer(plan.brokers)
 
     def ground(self) -> Ground:
         """Return what stages are made of now."""
@@ -151,6 +155,7 @@ class CityProcess:
         return {
             "broker": broker.error or "ok",
             **{host.role: host.state for host in self.hosts},
+            "webhooks": self.dispatcher.state,
             **self.plan.parts(),
         }
 
@@ -184,6 +189,7 @@ class CityProcess:
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         stop = asyncio.Event()
         self.tail.start()
+        self.lookout.start()
         tasks = [asyncio.create_task(host.run(), name=host.role) for host in self.hosts]
         tasks.append(asyncio.create_task(self.dispatcher.run(stop), name="webhooks"))
         tasks.append(asyncio.create_task(self.runs.follow(), name="runs"))
@@ -197,6 +203,7 @@ class CityProcess:
                 if task.get_name() != "webhooks":
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self.lookout.stop)
             await asyncio.to_thread(self.tail.stop)
 
     async def _every_midnight(self) -> None:
@@ -221,11 +228,13 @@ class CityProcess:
             self.typical = typical
             self.live.city.use_typical(typical)
             for host in self.hosts:
-                host.renew()
+                if host.role == "worker":
+                    host.renew()
 
     def _let_go(self) -> None:
         try:
-            self.store.retain(KEEP_DAYS)
+            keep = self.plan.city.store
+            self.store.retain(keep.keep.days, rollup_days=keep.keep_rollups.days)
             self.desk.retain(KEEP_ALERTS_DAYS)
             self.outbox.retain(self.clock.now_ms())
         except StoreError as error:
@@ -239,12 +248,27 @@ class CityProcess:
         self._engine.dispose()
 
 
+def look_at_store(city: CitySettings) -> None:
+    """End here, with one sentence, where the store will never take our rows; one that is away may come back.
+
+    Raises
+    ------
+    ConfigError
+        If the store's server, its buckets or the rights of the token are not as they must be.
+    """
+    try:
+        check_store(city)
+    except StoreError as error:
+        log.warning("store_away", reason=str(error))
+
+
 def demo_of(city: CitySettings) -> Demo:
     """Return whose clock the city follows."""
     if city.simulated:
         feed = city.simulated[0]
         return Demo(simulated=True, speed=feed.speed, label=feed.name, feed_clock=bool(feed.start) or feed.speed != 1)
-    return Demo(feed_clock=bool(city.tables), label=city.tables[0].name if city.tables else "")
+    played = [feed.name for feed in city.tables] + [feed.name for feed in city.sumo]
+    return Demo(simulated=bool(city.sumo), feed_clock=bool(played), label=played[0] if played else "")
 
 
 class _Named(msgspec.Struct):

@@ -17,6 +17,7 @@ from cli.doctor import doctor, verdict
 from infra.database.tables import open_database
 from infra.kafka.admin import apply_topics
 from infra.kafka.broker import EmbeddedBroker
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer
 from tests.cli.running import PORTO, demo_city
 from tests.fakes import grid_network
@@ -83,10 +84,10 @@ def test_a_broker_of_another_city_is_seen_by_its_partitions_and_refused_readings
 ) -> None:
     settings = load_city(PORTO, data_folder=tmp_path)
     with EmbeddedBroker(tmp_path / "broker", jars_folder=jars_folder) as running:
-        examine_broker(running.address, settings, tmp_path)
+        examine_broker(Brokers(running.address), settings, tmp_path)
 
 
-def examine_broker(broker: str, settings: CitySettings, tmp_path: Path) -> None:
+def examine_broker(broker: Brokers, settings: CitySettings, tmp_path: Path) -> None:
     network = load_network(settings)
     apply_topics(broker, network.partitions)
     letter = DeadLetter(
@@ -97,7 +98,7 @@ def examine_broker(broker: str, settings: CitySettings, tmp_path: Path) -> None:
     producer.send([Output("dead-letters", 0, b"late", encode_json(letter))], letter.record_ms)
     producer.flush()
     producer.close()
-    found = list(check_streams(settings, broker))
+    found = list(check_streams(settings, str(broker)))
     assert [finding.text for finding in found if finding.state == "wrong"] == []
     assert any("for late" in finding.text and "loops" in finding.text for finding in found)
 
@@ -106,7 +107,7 @@ def examine_broker(broker: str, settings: CitySettings, tmp_path: Path) -> None:
     two.mkdir()
     grid_network(partitions=2).save(two / "network.arrow")
     (two / "city.toml").write_text('name = "Two"\ntimezone = "UTC"\n')
-    found = list(check_streams(load_city(two), broker))
+    found = list(check_streams(load_city(two), str(broker)))
     assert any("citybrain.readings has 4 partitions, the network wants 2" in finding.text for finding in found)
 
 
