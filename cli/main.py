@@ -12,8 +12,10 @@ from typing import NoReturn, cast
 import click
 
 from citybrain import __version__
-from citybrain.errors import CityBrainError
+from citybrain.errors import CityBrainError, Stuck
 
+STUCK = 3
+"""Exit code of a process that its watchdog ended: start it again. 2 says that starting it again changes nothing."""
 COMMANDS: dict[str, str] = {
     "up": "cli.up:up",
     "network": "cli.network:network",
@@ -22,9 +24,17 @@ COMMANDS: dict[str, str] = {
     "serve": "cli.serve:serve",
     "replay": "cli.replay:replay",
     "recompute": "cli.recompute:recompute",
+    "archive": "cli.archive:archive",
+    "scenario": "cli.scenario:scenario",
     "simulate": "cli.simulate:simulate",
+    "calibrate": "cli.calibrate:calibrate",
+    "evaluate": "cli.evaluate:evaluate",
+    "load": "cli.load:load",
     "typical": "cli.typical:typical",
+    "store": "cli.store:store",
     "topology": "cli.topology:topology",
+    "topics": "cli.topics:topics",
+    "state": "cli.state:state",
     "doctor": "cli.doctor:doctor",
     "screenshot": "cli.screenshot:screenshot",
 }
@@ -67,7 +77,7 @@ def _code() -> int:
         program.main(prog_name="citybrain", standalone_mode=False)
     except CityBrainError as error:
         click.echo("\n".join(f"citybrain: {line}" for line in str(error).splitlines()), err=True)
-        return 2
+        return STUCK if isinstance(error, Stuck) else 2
     except click.ClickException as error:
         error.show()
         return error.exit_code

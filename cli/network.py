@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,16 +18,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from citybrain.cityfile import CITY_FILE, load_city, parse_city
 from citybrain.errors import ConfigError
+from citybrain.landuse import LANDUSE_FILE
 from citybrain.network import ROAD_CLASSES, Detectors, Network, RoadClass
 from citybrain.settings import CitySettings
 from ingest.citycheck import findings
 from ingest.maps import geojson as geojson_map
 from ingest.maps import osm as osm_map
 from ingest.maps import stations as station_table
+from ingest.maps import sumo as sumo_map
 from ingest.maps.areas import Division, by_compass, by_places, by_polygons
 from ingest.maps.build import BuildOptions, Places, network_of
 from ingest.maps.defaults import DEFAULTS
-from ingest.maps.detectors import no_detectors, placed, snapped
+from ingest.maps.detectors import no_detectors, placed, read_list, snapped
+from ingest.maps.landuse import land_use
 from ingest.maps.links import Link
 from ingest.maps.links import Progress as Hears
 
@@ -70,9 +74,16 @@ def _map_options(command: F) -> F:
             default="none",
             show_default=True,
             metavar="none|by-class|FILE",
-            help="none; loops on most main segments, for a simulated city; or a CSV with columns id,lon,lat "
-            "(and bearing, lanes, kind).",
+            help="none; loops on most main segments, for a simulated city; a CSV with columns id,lon,lat "
+            "(and bearing, lanes, kind); or the .sumocfg of a simulation of the same roads.",
         ),
+    ):
+        command = option(command)
+    return _area_options(command)
+
+
+def _area_options(command: F) -> F:
+    for option in (
         click.option("--places", type=_PATH, help="Districts around named places: CSV with columns name,lon,lat."),
         click.option("--polygons", type=_PATH, help="Districts: GeoJSON polygons with a property name."),
         click.option("--attribution", help="Whom the map is owed to."),
@@ -94,7 +105,7 @@ def _map_options(command: F) -> F:
 )
 @_map_options
 def import_osm(file: Path, city: Path, classes: str, bounds: str | None, **options: Any) -> None:
-    """Make a city from an OpenStreetMap file (.osm.pbf, .osm).
+    """Make a city from an OpenStreetMap file (.osm.pbf, .osm); keeps its land use, too, where the file has any.
 
     \b
     citybrain network import osm porto.osm.pbf cities/mine --name Mine --timezone Europe/Lisbon \\
@@ -106,6 +117,10 @@ def import_osm(file: Path, city: Path, classes: str, bounds: str | None, **optio
     with _bar() as progress:
         links = osm_map.imported(file, classes=wanted, bounds=_bounds(bounds), progress=progress)
     _finish(settings, network_of(links, _build(settings, options)))
+    land = land_use(file, _bounds(bounds))
+    if len(land):
+        land.save(settings.folder / LANDUSE_FILE, options["attribution"])
+        click.echo(f"land use in {len(land):,} cells, for the simulated city: {settings.folder / LANDUSE_FILE}")
 
 
 @import_.command("geojson")
@@ -122,8 +137,7 @@ def import_geojson(file: Path, city: Path, default_class: str, connected: bool, 
     citybrain network import geojson roads.geojson cities/mine --name Mine --timezone Asia/Shanghai
     """  # noqa: D301
     settings = _settings(city, options)
-    if default_class not in DEFAULTS:
-        raise ConfigError(f"--default-class {default_class!r} seen, one of {', '.join(DEFAULTS)} allowed")
+    _refuse_unknown_class(default_class)
     links = geojson_map.imported(file, default_class=default_class, connected=connected)
     _finish(settings, network_of(links, _build(settings, options)))
 
@@ -161,6 +175,41 @@ def import_stations(file: Path, city: Path, road: str, road_class: str, attribut
     links = station_table.links_of(corridor.stations, road, cast(RoadClass, road_class))
     build = BuildOptions(settings.name, partitions, station_table.detectors_of, attribution=attribution)
     _finish(settings, network_of(links, build, station_table.along_km(corridor.stations)))
+
+
+@import_.command("sumo")
+@click.argument("file", type=_PATH)
+@click.argument("city", type=_PATH)
+@_city_options
+@click.option("--default-class", default="primary", show_default=True, help="Class of an edge whose type names none.")
+@click.option("--probes/--no-probes", default=True, show_default=True, help="Vehicles tell where they are, too.")
+@_area_options
+def import_sumo(file: Path, city: Path, default_class: str, probes: bool, **options: Any) -> None:
+    """Make a city from a simulation of SUMO (.sumocfg) or its network (.net.xml): a segment is an edge.
+
+    Its E1 and E2 detectors become those of the city, by their ids; [[sumo]] in city.toml then drives it, or reads
+    what it wrote.
+
+    \b
+    citybrain network import sumo town.sumocfg cities/town --name Town --timezone Europe/Berlin
+    """  # noqa: D301
+    settings = _settings(city, options)
+    _refuse_unknown_class(default_class)
+    net_file, more = sumo_map.files_of_config(file)
+    net, found = sumo_map.read_net(net_file), sumo_map.read_detectors(more)
+    if not net.georeferenced:
+        click.echo("note: the network has no projection: it is drawn around 0° N, 0° E", err=True)
+
+    def detect(links: Sequence[Link]) -> Detectors:
+        return _told(sumo_map.detectors_on(links, found, probes=probes))
+
+    links = sumo_map.links_of(net, default_class=default_class)
+    _finish(settings, network_of(links, replace(_build(settings, options | {"detectors": "none"}), detect=detect)))
+
+
+def _refuse_unknown_class(default_class: str) -> None:
+    if default_class not in DEFAULTS:
+        raise ConfigError(f"--default-class {default_class!r} seen, one of {', '.join(DEFAULTS)} allowed")
 
 
 @network.command("check")
@@ -229,10 +278,18 @@ def _detect(options: dict[str, Any]) -> Callable[[Sequence[Link]], Detectors]:
 
 
 def _snapped(path: Path, links: Sequence[Link]) -> Detectors:
-    detectors, far = snapped(path, links)
-    for note in far:
+    if path.suffix != ".sumocfg":
+        return _told(snapped(read_list(path), links))
+    net_file, more = sumo_map.files_of_config(path)
+    net = sumo_map.read_net(net_file)
+    return _told(snapped(sumo_map.listed(net, sumo_map.read_detectors(more), probes=True), links))
+
+
+def _told(found: tuple[Detectors, list[str]]) -> Detectors:
+    """Return the detectors; say which are left out."""
+    for note in found[1]:
         click.echo(f"note: {note}", err=True)
-    return detectors
+    return found[0]
 
 
 def _classes(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -19,8 +19,11 @@ from citybrain.cityfile import load_city
 from citybrain.clock import epoch_ms
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.settings import CitySettings, SimulatedFeed
+from infra.kafka.client import Brokers
 
 F = TypeVar("F", bound=Callable[..., Any])
+LogFormat = Literal["auto", "json", "text"]
+"""``auto``: text where a person looks on, JSON where a program does."""
 
 
 def city_argument(command: F) -> F:
@@ -45,9 +48,47 @@ def data_option(command: F) -> F:
 
 def brokers_option(command: F) -> F:
     """Add ``--brokers``."""
-    return click.option("--brokers", metavar="HOST:PORT", help="Kafka elsewhere; default: the city's embedded broker.")(
-        command
-    )
+    return click.option(
+        "--brokers",
+        "address",
+        metavar="HOST:PORT",
+        help="Kafka elsewhere; default: as city.toml says, or the city's embedded broker.",
+    )(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """Where metrics, health and readiness of a process without a page are; no port, no server."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+
+
+def ops_options(command: F) -> F:
+    """Add ``--ops-host`` and ``--ops-port``."""
+    command = click.option(
+        "--ops-port",
+        type=click.IntRange(0, 65535),
+        help="Serve /metrics, /health and /ready at this port (0: a free one, which is printed); default: not at all.",
+    )(command)
+    return click.option(
+        "--ops-host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address of that port; it only reads, so that another than this machine's is allowed.",
+    )(command)
+
+
+def log_options(command: F) -> F:
+    """Add ``--verbose`` and ``--log-format``."""
+    command = click.option(
+        "--log-format",
+        type=click.Choice(["auto", "json", "text"]),
+        default="auto",
+        show_default=True,
+        help="Log lines as JSON, or as text; auto: text where a terminal shows them.",
+    )(command)
+    return click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +158,10 @@ def refuse_other_than_loopback(host: str) -> None:
     except OSError as error:
         raise ConfigError(f"--host {host}: no such address ({error})") from error
     if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        raise ConfigError(f"--host {host} seen, 127.0.0.1 or ::1 allowed: there is no access control yet")
+        raise ConfigError(
+            f"--host {host} seen, 127.0.0.1 or ::1 allowed: there is no access control yet; a proxy with a password on "
+            "this machine opens the page to others (docs/production.md)"
+        )
 
 
 def refuse_port_in_use(host: str, port: int) -> None:
@@ -132,16 +176,22 @@ def refuse_port_in_use(host: str, port: int) -> None:
             raise ConfigError(f"port {port} is in use ({error.strerror}): choose another one with --port") from error
 
 
-def brokers_of(city: CitySettings, brokers: str | None) -> str:
-    """Return the address of the brokers: as told, or of the embedded one that runs for this city.
+def elsewhere(city: CitySettings, address: str | None) -> Brokers | None:
+    """Return the brokers that the command line or ``city.toml`` names; None where the city has an embedded one."""
+    named = address or city.kafka.brokers
+    return Brokers(named, city.kafka) if named else None
+
+
+def brokers_of(city: CitySettings, address: str | None) -> Brokers:
+    """Return the brokers: those that are named, or the embedded one that runs for this city.
 
     Raises
     ------
     BrokerUnavailable
-        If none was told and none runs.
+        If none is named and none runs.
     """
-    if brokers:
-        return brokers
+    if (named := elsewhere(city, address)) is not None:
+        return named
     from infra.kafka.broker import running_in
 
     running = running_in(city.broker_folder)
@@ -149,7 +199,7 @@ def brokers_of(city: CitySettings, brokers: str | None) -> str:
         raise BrokerUnavailable(
             f"no broker: none runs for {city.name} (start `citybrain up {city.folder}`, or name one with --brokers)"
         )
-    return running.address
+    return Brokers(running.address)
 
 
 def instant_ms(text: str, timezone: str) -> int:

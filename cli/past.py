@@ -8,18 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from citybrain.clock import utc
 from citybrain.errors import ConfigError
 from citybrain.messages import DeadLetter
 from citybrain.network import Network
 from citybrain.settings import CitySettings, TimeSettings
 from citybrain.wire import Output
-from infra.archive import Archive
+from infra.archive import Archive, check
 from ingest.publish import heartbeat, messages
 from ingest.tables import TableArchive
 from streams.ring import SPREAD_MS
 
 Kind = Literal["auto", "tables", "archive"]
+TOLD_MOST = 3
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -35,6 +39,8 @@ class Past:
     span_ms: tuple[int, int]
     tables: list[TableArchive] = field(default_factory=list)
     archive: Archive | None = None
+    without: frozenset[Path] = frozenset()
+    """Files of the archive that are damaged and left out."""
 
     def outputs(self) -> Iterator[Output]:
         """Yield the messages; each has its record time."""
@@ -59,7 +65,7 @@ class Past:
         from_ms, to_ms = self.span_ms
         sources: set[str] = set()
         newest_ms = 0
-        for message in archive.read("readings", from_ms - SPREAD_MS, to_ms + SPREAD_MS):
+        for message in archive.read("readings", from_ms - SPREAD_MS, to_ms + SPREAD_MS, without=self.without):
             sources.add(message.key.decode())
             newest_ms = max(newest_ms, message.record_ms)
             yield Output("readings", message.partition, message.key, message.value, message.record_ms)
@@ -82,6 +88,7 @@ def past_of(
     from_ms: int | None = None,
     to_ms: int | None = None,
     batch_rows: int = 0,
+    allow_gaps: bool = False,
 ) -> Past:
     """Return the past of a city: its tables where it has some (``auto``), else its archive.
 
@@ -91,7 +98,7 @@ def past_of(
     Raises
     ------
     ConfigError
-        If there is none, or nothing in the period.
+        If there is none, or nothing in the period; if the archive lacks messages of it, unless ``allow_gaps``.
     """
     if kind == "tables" and not city.tables:
         raise ConfigError(f"--source tables seen, but {city.name} has no table feed in city.toml: --source archive")
@@ -110,7 +117,24 @@ def past_of(
     held_hours = archive.span("readings")
     if held_hours is None:
         raise ConfigError(f"{folder}: no readings in the archive; it is written while `citybrain up` or `worker` runs")
-    return Past(network, city.time, _period(held_hours, from_ms, to_ms, str(folder)), archive=archive)
+    period = _period(held_hours, from_ms, to_ms, str(folder))
+    return Past(network, city.time, period, archive=archive, without=_damaged(archive, period, allow_gaps=allow_gaps))
+
+
+def _damaged(archive: Archive, period: tuple[int, int], *, allow_gaps: bool) -> frozenset[Path]:
+    """Look the archive through before anything is computed; return the files to leave out."""
+    report = check(archive, "readings", period[0] - SPREAD_MS, period[1] + SPREAD_MS)
+    if report.problems and not allow_gaps:
+        told = [problem.text for problem in report.problems[:TOLD_MOST]]
+        if len(report.problems) > TOLD_MOST:
+            told.append(f"and {len(report.problems) - TOLD_MOST} more")
+        raise ConfigError(
+            "the archive is not whole in this period: what is computed would differ from what was live"
+            f" (--allow-gaps computes all the same)\n{chr(10).join(told)}"
+        )
+    for problem in report.problems:
+        log.warning("archive_not_whole", what=problem.text)
+    return frozenset(report.damaged)
 
 
 def _period(held: tuple[int, int], from_ms: int | None, to_ms: int | None, what: str) -> tuple[int, int]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="Table feeds of city.toml or the archive of what came; auto: tables where there are some.",
 )  # fmt: skip
 @click.option("--batch-rows", default=20_000, show_default=True, type=click.IntRange(0), help="Rows a batch.")
+@click.option("--allow-gaps", is_flag=True, help="Compute though the archive lacks messages of the period.")
 def recompute(
     city: Path,
     data_folder: Path | None,
@@ -35,6 +36,7 @@ def recompute(
     out: Path,
     source: Kind,
     batch_rows: int,
+    allow_gaps: bool,
 ) -> None:
     """Compute a period of CITY again, without Kafka, by the steps that run live.
 
@@ -55,7 +57,10 @@ def recompute(
     settings = load_city(city, data_folder=data_folder)
     network = load_network(settings)
     from_ms, to_ms = (None if text is None else instant_ms(text, settings.timezone) for text in (from_, to))
-    past = past_of(settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows)
+    past = past_of(
+        settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows,
+        allow_gaps=allow_gaps,
+    )  # fmt: skip
     recorder = Recorder(network, settings.time, out, *past.span_ms)
     offline = Offline([Aggregate.of(network, settings), Rollup.of(network, settings)], recorder)
     for output in with_bar(past.outputs(), past.span_ms, "recomputing"):

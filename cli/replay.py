@@ -16,8 +16,9 @@ import click
 
 from citybrain.clock import utc
 from citybrain.errors import ConfigError, StoreError
-from cli.options import brokers_option, city_argument, data_option, instant_ms, open_city
+from cli.options import brokers_option, city_argument, data_option, elsewhere, instant_ms, open_city
 from cli.recompute import with_bar
+from infra.kafka.client import Brokers
 
 if TYPE_CHECKING:
     from citybrain.network import Network
@@ -41,7 +42,8 @@ class Request:
     city: CitySettings
     network: Network
     past: Past
-    address: str
+    brokers: Brokers
+    production: bool
     run: str
     speed: float | None
     out: Path | None
@@ -64,10 +66,12 @@ class Request:
     "--source", type=click.Choice(["auto", "tables", "archive"]), default="auto", show_default=True,
     help="Table feeds of city.toml or the archive of what came; auto: tables where there are some.",
 )  # fmt: skip
+@click.option("--allow-gaps", is_flag=True, help="Compute though the archive lacks messages of the period.")
 @click.option("--keep-topics", is_flag=True, help="Leave the run's topics on the broker.")
 def replay(
-    city: Path, data_folder: Path | None, data: Path | None, brokers: str | None, from_: str | None,
-    to: str | None, speed: str, batch_rows: int, run: str, out: Path | None, source: Kind, keep_topics: bool,
+    city: Path, data_folder: Path | None, data: Path | None, address: str | None, from_: str | None,
+    to: str | None, speed: str, batch_rows: int, run: str, out: Path | None, source: Kind, allow_gaps: bool,
+    keep_topics: bool,
 ) -> None:  # fmt: skip
     """Play a period of CITY through Kafka again, never disturbing the live city.
 
@@ -87,12 +91,14 @@ def replay(
     settings = open_city(city, data_folder)
     network = load_network(settings)
     from_ms, to_ms = (None if text is None else instant_ms(text, settings.timezone) for text in (from_, to))
-    past = past_of(settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows)
+    past = past_of(
+        settings, network, kind=source, data=data, from_ms=from_ms, to_ms=to_ms, batch_rows=batch_rows,
+        allow_gaps=allow_gaps,
+    )  # fmt: skip
     pace = _speed(speed)
-    with _broker(settings, brokers) as address:
-        request = Request(
-            settings, network, past, address, _run_name(run, address, past, settings.timezone), pace, out, keep_topics
-        )
+    with _broker(settings, address) as brokers:
+        name, production = _run_name(run, brokers, past, settings.timezone), bool(elsewhere(settings, address))
+        request = Request(settings, network, past, brokers, production, name, pace, out, keep_topics)
         asyncio.run(_replay(request))
 
 
@@ -114,21 +120,23 @@ def _speed(text: str) -> float | None:
 
 
 @contextlib.contextmanager
-def _broker(city: CitySettings, brokers: str | None) -> Iterator[str]:
-    """Give the address of the brokers told, of the city's broker that runs, or of one started for the replay."""
+def _broker(city: CitySettings, address: str | None) -> Iterator[Brokers]:
+    """Give the brokers named, the city's broker that runs, or one started for the replay."""
     from rich.console import Console
 
     from infra.kafka.broker import EmbeddedBroker, running_in
 
-    found = running_in(city.broker_folder)
-    if brokers is not None or found is not None:
-        yield brokers or found.address  # type: ignore[union-attr]
+    if (named := elsewhere(city, address)) is not None:
+        yield named
+        return
+    if (found := running_in(city.broker_folder)) is not None:
+        yield Brokers(found.address)
         return
     with EmbeddedBroker(city.broker_folder, console=Console(stderr=True)) as broker:
-        yield broker.address
+        yield Brokers(broker.address)
 
 
-def _run_name(run: str, address: str, past: Past, timezone: str) -> str:
+def _run_name(run: str, brokers: Brokers, past: Past, timezone: str) -> str:
     """Return the name told, or one that is new: topics of a run that is over are gone, its rows in a store are not.
 
     Raises
@@ -140,7 +148,7 @@ def _run_name(run: str, address: str, past: Past, timezone: str) -> str:
     from infra.kafka.admin import runs
 
     name = run or new_name(past.span_ms[0], SystemClock().now_ms(), timezone)
-    if name in runs(address):
+    if name in runs(brokers):
         raise ConfigError(f"run {name!r} is on the broker already: another --run, or none for a name of its own")
     return name
 
@@ -162,7 +170,7 @@ async def _replay(request: Request) -> None:
     from infra.kafka.admin import apply_topics, delete_run_topics
 
     note_period(request.city, request.run, request.past.span_ms)
-    await asyncio.to_thread(apply_topics, request.address, request.network.partitions, run=request.run)
+    await asyncio.to_thread(apply_topics, request.brokers, request.network.partitions, run=request.run)
     keep = request.keep_topics
     try:
         stored = await _work(request)
@@ -174,7 +182,7 @@ async def _replay(request: Request) -> None:
         click.echo(f"run {request.run}: done")
     finally:
         if not keep:
-            await asyncio.to_thread(delete_run_topics, request.address, request.run)
+            await asyncio.to_thread(delete_run_topics, request.brokers, request.run)
 
 
 async def _work(request: Request) -> bool:
@@ -190,7 +198,7 @@ async def _work(request: Request) -> bool:
             if request.speed is None
             else ScaledClock(request.past.span_ms[0], request.speed)
         )
-        producer = BatchProducer(request.address, request.run)
+        producer = BatchProducer(request.brokers, request.run)
         playing = asyncio.ensure_future(
             asyncio.to_thread(
                 play, with_bar(_all(request.past), request.past.span_ms, "replaying"), producer, clock, stop
@@ -229,25 +237,34 @@ async def _stages(request: Request) -> AsyncIterator[tuple[list[Any], bool]]:
     from infra.database.tables import open_database
     from infra.stores.factory import open_store
     from streams.harness import make_app, running
-    from streams.pipeline import Ground, stages
+    from streams.pipeline import Ground, replayed, stages
 
     city, network = request.city, request.network
     typical = typical_of(city, network)
     ground = Ground(network, city, Metrics(), typical=typical, run=request.run, period_ms=request.past.span_ms)
     async with AsyncExitStack() as stack:
-        made = [("worker", stages("worker", ground))]
+        made = [(role, stages(role, ground)) for role in replayed("worker")]
         try:
             store = open_store(city, network)
         except StoreError:
             store = None
         if store is not None:
             stack.callback(store.close)
-            engine = open_database(city.database_address)
+            engine = open_database(city.database_address, city.database_password_file)
             stack.callback(engine.dispose)
             desk = SqlAlertDesk(engine, network, (), SystemClock(), Sender(city.name, simulated=False, base_url=""))
-            made.append(("serve", stages("serve", replace(ground, store=store, desk=desk))))
+            ground = replace(ground, store=store, desk=desk)
+            made += [(role, stages(role, ground)) for role in replayed("serve")]
         apps = [
-            make_app(part, request.address, run=request.run, role=role, settings=city, metrics=ground.metrics)
+            make_app(
+                part,
+                request.brokers,
+                run=request.run,
+                role=role,
+                settings=city,
+                metrics=ground.metrics,
+                production=request.production,
+            )
             for role, part in made
         ]
         for app in apps:
@@ -282,7 +299,7 @@ async def _computed(request: Request) -> None:
         ("area-partials", 1),
         ("signals", 1),
     ]
-    while await lag(request.address, request.run, "worker", read):
+    while await lag(request.brokers, request.run, "worker", read):
         await asyncio.sleep(WAIT_S)
 
 
@@ -291,15 +308,13 @@ async def _stored(request: Request, *, patient: bool) -> bool:
     from streams.replay import lag
 
     city = request.network.partitions
-    read: list[tuple[TopicName, int]] = [
-        ("segment-states", city),
-        ("area-indices", 1),
-        ("forecasts", city),
-        ("alerts", 1),
-    ]
+    read: list[tuple[TopicName, int]] = [("segment-states", city), ("area-indices", 1), ("forecasts", city)]
     loop = asyncio.get_running_loop()
     before, moved_at = -1, loop.time()
-    while left := await lag(request.address, request.run, "serve", read):
+    while left := (
+        await lag(request.brokers, request.run, "serve", read)
+        + await lag(request.brokers, request.run, "outbox", [("alerts", 1)])
+    ):
         if left != before:
             before, moved_at = left, loop.time()
         if not patient and loop.time() - moved_at > NOBODY_STORES_S:
@@ -317,6 +332,6 @@ async def _export(request: Request, out: Path) -> None:
     read: list[tuple[TopicName, int]] = [
         ("area-indices", 1), ("segment-states", request.network.partitions), ("dead-letters", 1),
     ]  # fmt: skip
-    async for message in results(request.address, request.run, read):
+    async for message in results(request.brokers, request.run, read):
         recorder(message)
     report(recorder.close(), recorder.refused, out)

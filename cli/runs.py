@@ -17,7 +17,8 @@ from citybrain.errors import CityBrainError, ConfigError
 from citybrain.settings import CitySettings
 from cli.host import StageHost
 from infra.kafka.admin import runs
-from streams.pipeline import Ground
+from infra.kafka.client import Brokers
+from streams.pipeline import Ground, replayed
 
 log = structlog.get_logger()
 
@@ -57,9 +58,9 @@ def period_of(city: CitySettings, run: str) -> tuple[int, int] | None:
 class RunStores:
     """Stores the results of every replay run that has topics, until it is cancelled."""
 
-    def __init__(self, address: str, ground: Callable[[], Ground]) -> None:
-        self._address, self._ground = address, ground
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, brokers: Brokers, ground: Callable[[], Ground], *, production: bool = False) -> None:
+        self._brokers, self._ground, self._production = brokers, ground, production
+        self._tasks: dict[str, list[asyncio.Task[None]]] = {}
 
     async def follow(self) -> None:
         """Look for new and ended runs."""
@@ -67,7 +68,7 @@ class RunStores:
             while True:
                 await asyncio.sleep(LOOK_S)
                 try:
-                    names = await asyncio.to_thread(runs, self._address, ANSWER_S)
+                    names = await asyncio.to_thread(runs, self._brokers, ANSWER_S)
                 except CityBrainError as error:
                     log.info("runs_not_listed", reason=str(error))
                     continue
@@ -78,8 +79,9 @@ class RunStores:
 
     def _begin(self, names: set[str]) -> None:
         for name in names:
-            host = StageHost("serve", partial(self._ground_of, name), self._address)
-            self._tasks[name] = asyncio.create_task(host.run(), name=f"run {name}")
+            ground = partial(self._ground_of, name)
+            hosts = [StageHost(role, ground, self._brokers, production=self._production) for role in replayed("serve")]
+            self._tasks[name] = [asyncio.create_task(host.run(), name=f"run {name}, {host.role}") for host in hosts]
             log.info("run_found", run=name)
 
     def _ground_of(self, run: str) -> Ground:
@@ -88,4 +90,5 @@ class RunStores:
 
     def _end(self, names: set[str]) -> None:
         for name in names:
-            self._tasks.pop(name).cancel()
+            for task in self._tasks.pop(name):
+                task.cancel()

@@ -15,14 +15,18 @@ import click
 from citybrain.settings import CitySettings
 from cli.child import Child
 from cli.options import (
+    LogFormat,
     Pace,
     brokers_option,
     city_argument,
+    elsewhere,
+    log_options,
     open_city,
     pace_options,
     refuse_other_than_loopback,
     refuse_port_in_use,
 )
+from infra.kafka.client import Brokers
 
 if TYPE_CHECKING:
     from infra.kafka.broker import EmbeddedBroker
@@ -35,10 +39,11 @@ if TYPE_CHECKING:
 @click.option("--port", default=8050, show_default=True, type=click.IntRange(1, 65535), help="Port of the page.")
 @pace_options
 @click.option("--fresh", is_flag=True, help="Begin anew: what an earlier run stored is removed.")
-@click.option("--verbose", is_flag=True, help="Log what goes on, not only what goes wrong.")
+@log_options
 def up(
-    city: Path, data_folder: Path | None, brokers: str | None, host: str, port: int,
+    city: Path, data_folder: Path | None, address: str | None, host: str, port: int,
     real_time: bool, speed: float | None, start: str | None, fresh: bool, verbose: bool,
+    log_format: LogFormat,
 ) -> None:  # fmt: skip
     """Run CITY on this machine: Kafka, feeds, stream processors, stores, page and webhooks.
 
@@ -52,14 +57,14 @@ def up(
     from cli.logs import configure_logs
     from cli.process import run_program
 
-    configure_logs(verbose=verbose)
+    configure_logs(verbose=verbose, form=log_format)
     pace = Pace(real_time, speed, start)
     settings = open_city(city, data_folder, pace)
     refuse_other_than_loopback(host)
     refuse_port_in_use(host, port)
     if fresh:
         remove_data(settings)
-    run_program(_run(settings, brokers, host, port, pace))
+    run_program(_run(settings, address, host, port, pace))
 
 
 def remove_data(city: CitySettings) -> None:
@@ -79,7 +84,7 @@ def remove_data(city: CitySettings) -> None:
     city.data_folder.mkdir()
 
 
-async def _run(city: CitySettings, brokers: str | None, host: str, port: int, pace: Pace) -> None:
+async def _run(city: CitySettings, address: str | None, host: str, port: int, pace: Pace) -> None:
     from rich.console import Console
 
     from infra.kafka.broker import EmbeddedBroker
@@ -89,36 +94,39 @@ async def _run(city: CitySettings, brokers: str | None, host: str, port: int, pa
     stop = asyncio.Event()
     jars = cache_folder(os.environ) / "kafka"
     console = Console(stderr=True)
-    broker = None if brokers else EmbeddedBroker(city.broker_folder, jars_folder=jars, console=console)
-    feed = Child("feed", _ingest_arguments(city, brokers, pace), city.data_folder / "logs" / "feed.log")
-    feeds = bool(city.simulated or city.tables or city.json_edge)
+    named = elsewhere(city, address)
+    broker = None if named else EmbeddedBroker(city.broker_folder, jars_folder=jars, console=console)
+    feed = Child("feed", _ingest_arguments(city, address, pace), city.data_folder / "logs" / "feed.log")
+    feeds = bool(city.simulated or city.tables or city.sumo or city.json_edge)
     try:
         # The simulated city runs its night while the broker starts.
         if feeds:
             feed.start()
-        address = await asyncio.to_thread(broker.start) if broker else str(brokers)
-        await _serve(stop, city, address, host, port, broker, feed if feeds else None, began)
+        brokers = named or Brokers(await asyncio.to_thread(broker.start))  # type: ignore[union-attr]
+        await _serve(stop, city, brokers, host, port, broker, feed if feeds else None, began)
     finally:
         await asyncio.gather(*(asyncio.to_thread(part.stop) for part in (feed, broker) if part is not None))
 
 
-def _ingest_arguments(city: CitySettings, brokers: str | None, pace: Pace) -> list[str]:
+def _ingest_arguments(city: CitySettings, address: str | None, pace: Pace) -> list[str]:
     arguments = ["ingest", str(city.folder), "--state", str(city.data_folder)]
-    arguments += ["--brokers", brokers] if brokers else []
+    arguments += ["--brokers", address] if address else []
     return arguments + pace.arguments()
 
 
 async def _serve(
-    stop: asyncio.Event, city: CitySettings, address: str, host: str, port: int,
+    stop: asyncio.Event, city: CitySettings, brokers: Brokers, host: str, port: int,
     broker: EmbeddedBroker | None, feed: Child | None, began: float,
 ) -> None:  # fmt: skip
     from citybrain.cityfile import load_network
+    from cli.host import prepare
     from cli.process import CityProcess, Plan, serve_until, stop_on_signals
-    from infra.kafka.admin import apply_topics
+    from streams.pipeline import HOSTED
 
     stop_on_signals(stop)
     partitions = load_network(city).partitions
-    await asyncio.to_thread(apply_topics, address, partitions, retention=city.retention)
+    roles = (*HOSTED["worker"], *HOSTED["serve"])
+    await asyncio.to_thread(prepare, brokers, city, partitions, roles)
 
     def parts() -> Mapping[str, str]:
         return {} if feed is None else {"feed": feed.state}
@@ -126,7 +134,7 @@ async def _serve(
     def announce(process: CityProcess) -> None:
         click.echo(f"{city.name} is at http://{host}:{port}  ({time.monotonic() - began:.1f} s; Ctrl-C stops it)")
 
-    plan = Plan(city, address, host, port, ("worker", "serve"), parts=parts)
+    plan = Plan(city, brokers, host, port, roles, production=broker is None, parts=parts)
     watching = asyncio.create_task(_watch(broker, feed))
     try:
         await serve_until(stop, plan, announce)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.broker import broker, fresh_topics, jars_folder
+from tests.infra.influx import influx
 
-__all__ = ["broker", "fresh_topics", "jars_folder", "shared_data"]
+__all__ = ["broker", "fresh_topics", "influx", "jars_folder", "shared_data"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -43,10 +43,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def citybrain(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+def citybrain(*arguments: str, timeout_s: float = 60, told: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; ``told`` is what is typed."""
     command = [sys.executable, "-m", "cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False, input=told
+    )  # fmt: skip
 
 
 @dataclass

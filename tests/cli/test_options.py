@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from citybrain.errors import BrokerUnavailable, ConfigError
-from citybrain.settings import SimulatedFeed
+from citybrain.settings import KafkaSettings, SimulatedFeed
 from cli.options import Pace, brokers_of, instant_ms, open_city, refuse_other_than_loopback, refuse_port_in_use
+from infra.kafka.client import Brokers
 from tests.cli.running import PORTO
 
 
@@ -59,4 +61,10 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
 def test_without_a_broker_the_ways_to_have_one_are_told(tmp_path: Path) -> None:
     with pytest.raises(BrokerUnavailable, match=r"citybrain up .* or name one with --brokers"):
         brokers_of(open_city(PORTO, tmp_path), None)
-    assert brokers_of(open_city(PORTO, tmp_path), "kafka-1:9092") == "kafka-1:9092"
+    assert str(brokers_of(open_city(PORTO, tmp_path), "kafka-1:9092")) == "kafka-1:9092"
+
+
+def test_brokers_of_the_settings_are_taken_and_spoken_to_as_they_say_unless_others_are_told(tmp_path: Path) -> None:
+    city = replace(open_city(PORTO, tmp_path), kafka=KafkaSettings(brokers="kafka-1:9093", security="ssl"))
+    assert brokers_of(city, None) == Brokers("kafka-1:9093", city.kafka)
+    assert brokers_of(city, "kafka-2:9093") == Brokers("kafka-2:9093", city.kafka)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from click.testing import CliRunner, Result
 
 from citybrain.errors import ConfigError
 from citybrain.wire import Message
+from cli.archive import check as archive_check
 from cli.recompute import recompute
 from cli.replay import replay
 from infra.archive import Archive
 from infra.kafka.admin import runs
+from infra.kafka.client import Brokers
 from infra.stores.factory import open_store
 from tests.broker import broker, jars_folder
 
@@ -100,7 +103,7 @@ def test_a_period_without_data_is_refused_in_words(city: Path, tmp_path: Path) -
 @pytest.mark.broker
 @pytest.mark.xdist_group("broker")
 def test_recompute_and_replays_at_two_batch_sizes_and_speeds_give_the_same_bytes(
-    city: Path, tmp_path: Path, broker: str
+    city: Path, tmp_path: Path, broker: Brokers
 ) -> None:
     call(recompute, city, "--data", tmp_path, "--out", tmp_path / "offline")
     cases = (("first", 0, "max"), ("second", 37, "3000"))
@@ -128,7 +131,7 @@ def test_recompute_and_replays_at_two_batch_sizes_and_speeds_give_the_same_bytes
 
 @pytest.mark.broker
 @pytest.mark.xdist_group("broker")
-def test_a_replay_of_a_part_stores_no_pane_outside_of_it(city: Path, tmp_path: Path, broker: str) -> None:
+def test_a_replay_of_a_part_stores_no_pane_outside_of_it(city: Path, tmp_path: Path, broker: Brokers) -> None:
     from citybrain.cityfile import load_city, load_network
 
     period = ("--from", "2026-04-02T02:00", "--to", "2026-04-02T03:00")
@@ -150,12 +153,26 @@ def test_an_archive_is_recomputed_like_the_feed_it_holds(city: Path, tmp_path: P
 
     settings = load_city(city)
     past = past_of(settings, load_network(settings), data=tmp_path)
-    kept = [
-        Message("readings", o.partition, at, o.record_ms or 0, o.key, o.value) for at, o in enumerate(past.outputs())
-    ]
-    Archive(tmp_path / "archive").write(kept)
+    archive = Archive(tmp_path / "archive")
+    counts: Counter[int] = Counter()
+    for output in past.outputs():
+        place = output.partition, counts[output.partition], output.record_ms or 0
+        archive.write([Message("readings", *place, output.key, output.value)])
+        counts[output.partition] += 1
     call(recompute, city, "--data", tmp_path, "--out", tmp_path / "tables")
     period = ("--from", "2026-04-02T01:00", "--to", "2026-04-02T04:00")
     call(recompute, city, "--data", tmp_path, "--out", tmp_path / "archived", "--source", "archive", *period)
     for file in FILES:
         assert (tmp_path / "archived" / file).read_bytes() == (tmp_path / "tables" / file).read_bytes()
+    # A message that is lost is told before anything is computed.
+    lost = sorted((tmp_path / "archive" / "readings" / "2026-04-02" / "02").glob("0-*.parquet"))[3]
+    lost.with_suffix(".json").unlink()
+    lost.unlink()
+    options = ("--data", tmp_path, "--source", "archive")
+    with pytest.raises(ConfigError, match=r"(?s)not whole.*partition 0: 1 message missing, offsets \d+ to \d+"):
+        call(recompute, city, *options, "--out", tmp_path / "refused", *period)
+    assert not (tmp_path / "refused").exists()
+    assert call(archive_check, city, "--data", tmp_path).exit_code == 1
+    result = call(recompute, city, *options, "--out", tmp_path / "gap", "--allow-gaps", *period)
+    assert result.exit_code == 0
+    assert (tmp_path / "gap" / FILES[0]).read_bytes() != (tmp_path / "tables" / FILES[0]).read_bytes()
