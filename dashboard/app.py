@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from citybrain import __version__
 from dashboard.api.compress import Compress
-from dashboard.api.guard import Guard
+from dashboard.api.guard import Guard, names_of
 from dashboard.api.openapi import describe
 from dashboard.api.problems import add_problem_handlers
 from dashboard.api.routes import health_router, router
@@ -52,7 +52,7 @@ def make_app(context: Context, *, lifespan: Sequence[Lifespan] = (), with_page: 
     describe(app, f"City Brain, {context.city.name}", __version__)
     policy = _mount_page(app, context) if with_page else lambda: BARE_POLICY
     app.add_middleware(Compress)
-    app.add_middleware(Guard, page_policy=policy)
+    app.add_middleware(Guard, page_policy=policy, names=names_of(context.city.public_url))
     return app
 
 

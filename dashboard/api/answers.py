@@ -16,7 +16,7 @@ from citybrain.units import MS_PER_H
 from dashboard.context import Context
 from dashboard.live.push import Live
 from dashboard.live.rows import AlertRow
-from dashboard.live.sensors import DetectorState
+from dashboard.live.sensors import DetectorState, DoubtReason
 from dashboard.live.vitals import known
 from dashboard.queries import columns, typical_speed
 
@@ -91,13 +91,27 @@ class AreaStates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DetectorInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A detector; ``last_seen_ms`` is the end of the newest interval that it reported."""
+    """A detector; ``last_seen_ms`` is the end of the newest interval that it reported.
+
+    ``reason`` is why it is doubtful: ``stuck``, ``locked``, ``overcounting`` (its readings are left out since
+    ``since_ms``), or ``source`` (its source marks them as bad).
+    """
 
     id: str
     kind: str
     position_m: float | None
     last_seen_ms: int | None
     state: DetectorState
+    reason: DoubtReason | None
+    since_ms: int | None
+
+
+class DetectorsNotWell(msgspec.Struct, frozen=True, kw_only=True):
+    """All detectors that are silent or doubtful, in the order of the network, each with its segment."""
+
+    total: int
+    segment: list[int]
+    detectors: list[DetectorInfo]
 
 
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,11 +285,22 @@ def typical_day(context: Context, index: int, date: str, frame: Any) -> TypicalD
 
 
 def _detectors(live: Live, index: int) -> list[DetectorInfo]:
+    at = np.flatnonzero(live.network.detectors.segment == index).tolist()
+    return [_detector(live, detector) for detector in at]
+
+
+def _detector(live: Live, detector: int) -> DetectorInfo:
     table = live.network.detectors
-    rows = []
-    for detector in np.flatnonzero(table.segment == index).tolist():
-        seen, condition = live.city.detector(detector)
-        position = known(float(table.position_m[detector]), 1)
-        name, kind = str(table.id[detector]), str(table.kind[detector])
-        rows.append(DetectorInfo(id=name, kind=kind, position_m=position, last_seen_ms=seen, state=condition))
-    return rows
+    (seen, condition), (reason, since) = live.city.detector(detector), live.city.doubt(detector)
+    position = known(float(table.position_m[detector]), 1)
+    name, kind = str(table.id[detector]), str(table.kind[detector])
+    return DetectorInfo(
+        id=name, kind=kind, position_m=position, last_seen_ms=seen, state=condition, reason=reason, since_ms=since
+    )
+
+
+def detectors(live: Live) -> DetectorsNotWell:
+    """Return all detectors that are not well."""
+    table, found = live.network.detectors, live.city.not_well().tolist()
+    rows = [_detector(live, detector) for detector in found]
+    return DetectorsNotWell(total=len(table), segment=table.segment[found].tolist(), detectors=rows)

@@ -1,7 +1,8 @@
 """The door: requests by another host name or from another site are refused, and answers carry security headers.
 
-Pure ASGI. There is no access control yet, hence only names of this machine are served: a page elsewhere whose name is
-made to point here (DNS rebinding) sends its own name, and is refused.
+Pure ASGI. There is no access control yet, hence only names of this machine are served, and the one of ``public_url``,
+under which a proxy on this machine answers: a page elsewhere whose name is made to point here (DNS rebinding) sends its
+own name, and is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +27,17 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+
+
+def names_of(public_url: str) -> frozenset[str]:
+    """Return the host names that are served: this machine's, and that of ``public_url`` where there is one.
+
+    Examples
+    --------
+    >>> sorted(names_of("https://Traffic.example.org:8443") - LOOPBACK_NAMES)
+    ['traffic.example.org']
+    """
+    return LOOPBACK_NAMES | ({_name(urlsplit(public_url).netloc)} if public_url else set())
 
 
 class Guard:

@@ -65,7 +65,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(422, detail, more={"errors": errors})
 
     async def store(_: Request, error: Exception) -> Response:
-        log.warning("store does not answer", reason=str(error))
+        log.warning("store_does_not_answer", reason=str(error))
         return problem_response(503, f"The store does not answer: {error}", headers={"Retry-After": "5"})
 
     async def broker(_: Request, error: Exception) -> Response:
@@ -73,7 +73,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         # The traceback is the server's to log: the error reaches it, too.
-        log.error("request failed", path=request.url.path, error=repr(error))
+        log.error("request_failed", path=request.url.path, error=repr(error))
         return problem_response(500, "An unforeseen error; the server's log has it.")
 
     app.add_exception_handler(Problem, problem)

@@ -125,6 +125,12 @@ def segment(index: int, live: Shown) -> Response:
     return _json(answers.segment(live, _segment(live, index)))
 
 
+@router.get("/detectors", responses=described(answers.DetectorsNotWell, "Those that are not well."))
+def detectors(live: Shown) -> Response:
+    """Return the detectors that are silent or doubtful, and why."""
+    return _json(answers.detectors(live))
+
+
 @router.get("/series", responses=described(answers.Series, "One segment's panes.", errors=[404, 422]))
 def series(
     context: Given,

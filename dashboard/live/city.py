@@ -18,7 +18,7 @@ import structlog
 from citybrain.errors import BadRecord, Reason
 from citybrain.messages import DeadLetter, Signals, decode_json
 from citybrain.network import Network
-from citybrain.records import AreaIndices, Forecasts, Readings, SegmentStates, decode
+from citybrain.records import AreaIndices, DetectorHealth, Forecasts, IntArray, Readings, SegmentStates, decode
 from citybrain.settings import CitySettings
 from citybrain.topics import TopicName
 from citybrain.typical import Typical
@@ -29,7 +29,7 @@ from dashboard.live.geometry import Plane, plane
 from dashboard.live.layers import ByteArray, FloatArray, Layers
 from dashboard.live.places import Places
 from dashboard.live.rows import ComingRow, RankingRow, coming, ranking
-from dashboard.live.sensors import DetectorState, Health, Sensors
+from dashboard.live.sensors import DetectorState, DoubtReason, Health, Sensors
 from dashboard.live.vitals import CityHistory, city_pane
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,10 @@ TOPICS_SHOWN: tuple[TopicName, ...] = (
     "signals",
     "alerts",
     "dead-letters",
+    "detector-health",
 )
 """What the screen reads of the log."""
-Shown = Readings | SegmentStates | AreaIndices | Forecasts | Signals
+Shown = Readings | SegmentStates | AreaIndices | Forecasts | Signals | DetectorHealth
 LETTERS_KEPT = 50
 SIGNALS_KEPT_PANES = 5
 
@@ -115,7 +116,7 @@ class City:
         try:
             record = _read(message)
         except BadRecord as error:
-            log.warning("message not shown", topic=message.topic, offset=message.offset, reason=str(error))
+            log.warning("message_not_shown", topic=message.topic, offset=message.offset, reason=str(error))
             return
         if isinstance(record, DeadLetter):
             with self._lock:
@@ -234,6 +235,16 @@ class City:
         with self._lock:
             return int(self._sensors.last_seen_ms[detector]) or None, self._sensors.state(detector)
 
+    def doubt(self, detector: int) -> tuple[DoubtReason | None, int | None]:
+        """Return why a detector is doubtful and since when, ms UTC; None where it is not, or not known."""
+        with self._lock:
+            return self._sensors.doubt(detector)
+
+    def not_well(self) -> IntArray:
+        """Return the detectors that are silent or doubtful, ascending."""
+        with self._lock:
+            return np.flatnonzero(self._sensors.silent() | self._sensors.doubtful()).astype(np.int32)
+
     def letters(self) -> Letters:
         """Return the dead letters."""
         with self._lock:
@@ -243,6 +254,8 @@ class City:
         if isinstance(record, Readings):
             self._feeds.take_readings(record, wall_ms)
             self._sensors.take(record)
+        elif isinstance(record, DetectorHealth):
+            self._sensors.judged(record)
         elif isinstance(record, SegmentStates):
             if self._layers.take_states(record):
                 self._feeds.take_states(record, wall_ms)
@@ -282,6 +295,8 @@ def _read(message: Message) -> Shown | DeadLetter | None:
             return decode(Forecasts, message.value)
         case "signals":
             return decode_json(Signals, message.value)
+        case "detector-health":
+            return decode(DetectorHealth, message.value)
         case "dead-letters":
             return decode_json(DeadLetter, message.value)
         case _:

@@ -117,7 +117,7 @@ class Live:
             self.city.restore(states, areas, self._store.latest_forecasts(run=self.run), self._clock.now_ms())
             self._restore_since()
         except CityBrainError as error:
-            log.warning("the map starts empty", reason=str(error))
+            log.warning("map_starts_empty", reason=str(error))
 
     async def follow(self) -> None:
         """Restore, then tick until cancelled; an unforeseen error is logged and the next tick tried."""
@@ -126,7 +126,7 @@ class Live:
             try:
                 await self.step()
             except Exception:
-                log.exception("live tick failed", run=self.run)
+                log.exception("live_tick_failed", run=self.run)
             await asyncio.sleep(LOOK_S)
 
     async def step(self) -> None:

@@ -58,7 +58,7 @@ class Replays:
                     write_id = await asyncio.to_thread(self._poll, run, live, write_id)
                     await live.step()
                 except CityBrainError as error:
-                    log.warning("run not read", run=run, reason=str(error))
+                    log.warning("run_not_read", run=run, reason=str(error))
                 await asyncio.sleep(TICK_MS / 1000)
         finally:
             del self._views[run], self._tasks[run]

@@ -1,7 +1,7 @@
-"""Health of the detectors: readings in; reporting, silent and doubtful detectors out.
+"""Health of the detectors: readings, and verdicts of the stage `aggregate` in; who reports, is silent or doubtful out.
 
-Time is the feed's: its watermark, and its record time where it has gone quiet. It judges what an operator can see at
-once; learnt faults are the models' work.
+Time is the feed's: its watermark, and its record time where it has gone quiet: a feed that fails as a whole is silent
+here, though no pane closes. What a detector's own series says of it is judged by `streams.health` alone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from citybrain.network import Network
-from citybrain.records import Quality, Readings
+from citybrain.records import DetectorHealth, Quality, Readings, Verdict
 
 SILENT_MS = 180_000
 INTERVALS_MISSED = 3
-STUCK_AFTER = 10
-"""A detector that repeats the same flow, speed and occupancy, none of them 0, so often is stuck."""
 DOUBTFUL = (Quality.SOURCE_ERROR, Quality.IMPLAUSIBLE, Quality.STALE)
 
 DetectorState = Literal["ok", "silent", "doubtful", "unknown"]
+DoubtReason = Literal["stuck", "locked", "overcounting", "source"]
+"""Why a detector is doubtful: its verdict (`citybrain.records.Verdict`), or its source says so."""
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -66,8 +66,9 @@ class Sensors:
         self.last_seen_ms = np.zeros(n, dtype=np.int64)
         """End of the newest interval that a detector reported, ms UTC; 0 where it never did."""
         self._doubtful = np.zeros(n, dtype=bool)
-        self._values = np.full((n, 3), np.nan)
-        self._repeats = np.zeros(n, dtype=np.int32)
+        self._verdict = np.zeros(n, dtype=np.uint8)
+        self._since_ms = np.zeros(n, dtype=np.int64)
+        self._partition = network.detector_partition
         self._sources: dict[str, _Source] = {}
         self._source_of = np.zeros(n, dtype=np.int32)
 
@@ -81,6 +82,13 @@ class Sensors:
         for row in _one_each(readings, self._n):
             self._take_rows(readings, row, number)
 
+    def judged(self, health: DetectorHealth) -> None:
+        """Take what is told of the detectors of a partition; it replaces what was told before."""
+        self._verdict[self._partition == health.partition] = Verdict.WELL
+        known = (health.detector >= 0) & (health.detector < self._n) & (health.verdict != Verdict.SILENT)
+        at = health.detector[known]
+        self._verdict[at], self._since_ms[at] = health.verdict[known], health.since_ms[known]
+
     def silent(self) -> BoolArray:
         """Return which detectors their feed has not spoken of for 3 min and 3 intervals, shape (detectors,)."""
         if not self._sources:
@@ -93,7 +101,15 @@ class Sensors:
 
     def doubtful(self) -> BoolArray:
         """Return which detectors speak but cannot be believed, shape (detectors,)."""
-        return (self._doubtful | (self._repeats >= STUCK_AFTER)) & ~self.silent()
+        return cast(BoolArray, (self._doubtful | (self._verdict != Verdict.WELL)) & ~self.silent())
+
+    def doubt(self, detector: int) -> tuple[DoubtReason | None, int | None]:
+        """Return why a detector is doubtful, and since when, ms UTC, as far as it is known."""
+        if self.state(detector) != "doubtful":
+            return None, None
+        if verdict := Verdict(self._verdict[detector]):
+            return cast(DoubtReason, verdict.name.lower()), int(self._since_ms[detector])
+        return "source", None
 
     def state(self, detector: int) -> DetectorState:
         """Return the state of one detector; ``unknown`` until it or its silence has been heard."""
@@ -131,13 +147,6 @@ class Sensors:
         self._source_of[at] = source
         qualities = np.stack([readings.quality_flow, readings.quality_speed, readings.quality_occupancy])[:, rows]
         self._doubtful[at] = np.isin(qualities, DOUBTFUL).any(axis=0)
-        flow = np.where(np.isnan(readings.count_veh), readings.flow_vph, readings.count_veh)
-        values = np.stack([flow, readings.speed_kmh, readings.occupancy], axis=1)[rows]
-        # Rounded as detectors round, and only where something moves: an empty road rightly repeats itself.
-        same = (values == self._values[at]) | (np.isnan(values) & np.isnan(self._values[at]))
-        moving = (values > 0).any(axis=1) & ~(values == 0).any(axis=1)
-        self._repeats[at] = np.where(same.all(axis=1) & moving, self._repeats[at] + 1, moving.astype(np.int32))
-        self._values[at] = values
 
 
 def _one_each(readings: Readings, detectors: int) -> list[npt.NDArray[np.int64]]:

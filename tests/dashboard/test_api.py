@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from citybrain.errors import BrokerUnavailable, StoreError
+from citybrain.records import DetectorHealth, Verdict
 from dashboard.api import intake
 from dashboard.app import make_app
 from dashboard.context import Context
@@ -120,7 +122,7 @@ def test_health_names_the_part_that_is_not_well(world: World) -> None:
 
 def test_metrics_are_prometheus_text(reader: httpx.Client) -> None:
     names = {family.name for family in text_string_to_metric_families(reader.get("/metrics").text)}
-    assert "citybrain_live_viewers" in names
+    assert {"citybrain_live_viewers", "process_resident_memory_bytes"} <= names
 
 
 def test_state_has_a_value_for_every_segment_and_a_tag(reader: httpx.Client, shared: World) -> None:
@@ -162,6 +164,21 @@ def test_a_segment_tells_what_it_is_and_how_it_is(client: httpx.Client, world: W
     [detector] = segment["detectors"]
     assert (detector["id"], detector["state"], detector["last_seen_ms"]) == ("d0", "ok", TUESDAY_8H + MIN)
     assert [alert["alert_id"] for alert in segment["alerts"]] == ["a1"]
+
+
+def test_the_list_of_detectors_that_are_not_well_says_why(client: httpx.Client, world: World, live: Live) -> None:
+    assert client.get("/api/v1/detectors").json() == {"total": 34, "segment": [], "detectors": []}
+    columns = np.array([2], np.int32), np.array([Verdict.STUCK], np.uint8), np.array([TUESDAY_8H])
+    health = DetectorHealth(world.network.version, 0, TUESDAY_8H, 1, *columns)
+    live.apply(message("detector-health", health))
+    answer = client.get("/api/v1/detectors").json()
+    assert (answer["total"], answer["segment"]) == (34, [2])
+    [detector] = answer["detectors"]
+    assert (detector["id"], detector["state"], detector["reason"], detector["since_ms"]) == (
+        "d2", "doubtful", "stuck", TUESDAY_8H,
+    )  # fmt: skip
+    [same] = client.get("/api/v1/segment/2").json()["detectors"]
+    assert same == detector
 
 
 @pytest.mark.parametrize("path", ["segment/34", "segment/-1", "series?segment=34&from=0&to=1", "forecast?segment=34"])
@@ -352,6 +369,16 @@ def test_only_names_of_this_machine_are_served(reader: httpx.Client) -> None:
     assert "rebound.example" in problem(answer, 421)
     for name in ("localhost", "127.0.0.1", "[::1]:8050", "LOCALHOST:1"):
         assert reader.get("/health", headers={"host": name}).status_code == 200
+
+
+def test_behind_a_proxy_the_public_name_is_served_too_and_no_other(world: World, live: Live) -> None:
+    city = replace(world.settings, public_url="https://traffic.example.org")
+    sent = {"host": "traffic.example.org", "origin": "https://traffic.example.org"}
+    with serving(replace(world.context(live), city=city)) as client:
+        assert client.post("/api/v1/readings", json=READING, headers=sent).status_code == 202
+        assert client.get("/health").status_code == 200
+        assert "other.example" in problem(client.get("/health", headers={"host": "other.example"}), 421)
+        problem(client.post("/api/v1/readings", json=READING, headers={**sent, "origin": "https://evil.example"}), 403)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from citybrain.records import Quality
+from citybrain.records import DetectorHealth, Quality, Verdict
 from dashboard.live.sensors import Sensors
 from tests.dashboard.conftest import MIN
 from tests.dashboard.records import readings
@@ -53,21 +54,36 @@ def test_a_feed_that_is_four_minutes_behind_has_no_silent_detectors() -> None:
     assert sensors.health().silent == 0
 
 
-def test_a_detector_that_repeats_one_moving_triple_is_doubtful() -> None:
-    sensors = Sensors(NETWORK)
-    for k in range(10):
-        assert sensors.state(0) in ("unknown", "ok")
-        sensors.take(readings(NETWORK, [0], T0 + k * HALF))
-    assert sensors.state(0) == "doubtful"
-    sensors.take(readings(NETWORK, [0], T0 + 10 * HALF, flow_vph=610))
-    assert sensors.state(0) == "ok"
+def told(partition: int, verdicts: dict[int, Verdict]) -> DetectorHealth:
+    detector = np.array(list(verdicts), dtype=np.int32)
+    verdict = np.array(list(verdicts.values()), dtype=np.uint8)
+    return DetectorHealth(
+        NETWORK.version, partition, T0, 7, detector, verdict, T0 - MIN * (1 + np.arange(len(verdict)))
+    )
 
 
-def test_an_empty_road_may_repeat_itself() -> None:
-    sensors = Sensors(NETWORK)
-    for k in range(30):
-        sensors.take(readings(NETWORK, [0], T0 + k * HALF, flow_vph=0.0, speed_kmh=float("nan")))
+def test_a_detector_that_is_not_believed_is_doubtful_with_the_reason_until_it_is_told_well() -> None:
+    sensors = fed(5)
+    mine = np.flatnonzero(NETWORK.detector_partition == 0).tolist()
+    other = int(np.flatnonzero(NETWORK.detector_partition == 1)[0])
+    sensors.judged(told(0, {mine[0]: Verdict.STUCK, mine[1]: Verdict.OVERCOUNTING}))
+    sensors.judged(told(1, {other: Verdict.LOCKED}))
+    assert [sensors.state(d) for d in (*mine[:2], other)] == ["doubtful"] * 3
+    assert sensors.doubt(mine[0]) == ("stuck", T0 - MIN)
+    assert sensors.doubt(mine[1]) == ("overcounting", T0 - 2 * MIN)
+    assert sensors.health().doubtful == 3
+    sensors.judged(told(0, {mine[1]: Verdict.OVERCOUNTING}))
+    assert [sensors.state(d) for d in (*mine[:2], other)] == ["ok", "doubtful", "doubtful"]
+    assert sensors.doubt(mine[0]) == (None, None)
+
+
+def test_who_is_silent_the_screen_knows_by_its_own_clock() -> None:
+    sensors = fed(5)
+    sensors.judged(told(0, {0: Verdict.SILENT}))
     assert sensors.state(0) == "ok"
+    late = fed(5, but=(0,))
+    late.judged(told(0, {0: Verdict.STUCK}))
+    assert (late.state(0), late.doubt(0)) == ("silent", (None, None))
 
 
 @pytest.mark.parametrize("quality", [Quality.SOURCE_ERROR, Quality.IMPLAUSIBLE, Quality.STALE])
@@ -75,6 +91,7 @@ def test_a_detector_that_its_source_doubts_is_doubtful(quality: Quality) -> None
     sensors = fed(2)
     sensors.take(readings(NETWORK, [1], T0 + 3 * MIN, quality=quality))
     assert [sensors.state(d) for d in (0, 1)] == ["ok", "doubtful"]
+    assert sensors.doubt(1) == ("source", None)
 
 
 def test_an_older_reading_and_an_unknown_detector_change_nothing() -> None:
@@ -92,7 +109,6 @@ def test_a_batch_may_hold_several_readings_of_one_detector() -> None:
         batch.observed_to_ms[k] = T0 + HALF * (11 - k)
     sensors.take(batch)
     assert sensors.last_seen_ms[0] == T0 + 11 * HALF
-    assert sensors.state(0) == "doubtful"
 
 
 def test_no_share_is_told_before_a_feed_was_heard_for_two_intervals() -> None:

@@ -117,7 +117,7 @@ export class Segment {
       setAttribute(el, "data-state", d.state);
       setText(el.children[1], [t(`detector.kind.${d.kind}`), d.id].join(" "));
       el.children[1].title = d.id;
-      const state = t(`detector.state.${d.state}`);
+      const state = d.reason ? t(`detector.reason.${d.reason}`) : t(`detector.state.${d.state}`);
       setText(el.children[2], d.last_seen_ms ? `${state}, ${minuteTime(d.last_seen_ms)}` : state);
     });
     none.hidden = detectors.length > 0 || !this.answer;
