@@ -11,6 +11,7 @@ from benchmarks.figure import Figure
 from benchmarks.json_edge import PARTITIONS, embedded_broker
 from citybrain.records import Readings
 from citybrain.wire import Output
+from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer
 from ingest.publish import Publisher, messages
 from tests.fakes import grid_network
@@ -27,12 +28,12 @@ def _cpu_s(work: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
-def _kafka_python_s(address: str, outputs: list[Output]) -> float:
+def _kafka_python_s(brokers: Brokers, outputs: list[Output]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kafka import KafkaProducer
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    producer = KafkaProducer(bootstrap_servers=address, acks="all", max_request_size=16 * 2**20)
+    producer = KafkaProducer(**brokers.kafka_python(), acks="all", max_request_size=16 * 2**20)
 
     def send() -> None:
         for output in outputs * REPEATS:
@@ -49,8 +50,8 @@ def run() -> list[Figure]:
     network = grid_network(40, 32, partitions=PARTITIONS)
     detectors = [at % len(network.detectors) for at in range(ROWS)]
     batch: Readings = readings(network, detectors)
-    with embedded_broker() as address:
-        producer = BatchProducer(address, timeout_s=60)
+    with embedded_broker() as brokers:
+        producer = BatchProducer(brokers, timeout_s=60)
         publisher = Publisher(network, producer)
         publisher.publish(batch)
         publisher.flush()
@@ -68,7 +69,7 @@ def run() -> list[Figure]:
                 producer.send(outputs, START_MS)
             producer.flush()
 
-        sent_s, peer_s = _cpu_s(send), _kafka_python_s(address, outputs)
+        sent_s, peer_s = _cpu_s(send), _kafka_python_s(brokers, outputs)
         producer.close()
     count = REPEATS * len(outputs)
     size = sum(len(output.value) for output in outputs) / len(outputs) / 1000

@@ -9,6 +9,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def run() -> list[Figure]:
     network = grid_network(51, 50, partitions=PARTITIONS)
     with tempfile.TemporaryDirectory() as folder:
         archive, settings = Archive(Path(folder) / "archive"), city_settings()
-        messages = [
-            Message(o.topic, o.partition, at, o.record_ms or 0, o.key, o.value)
-            for at, o in enumerate(intervals(network, INTERVALS, ROWS))
-        ]
+        offsets: Counter[int] = Counter()
+        messages = []
+        for o in intervals(network, INTERVALS, ROWS):
+            messages.append(Message(o.topic, o.partition, offsets[o.partition], o.record_ms or 0, o.key, o.value))
+            offsets[o.partition] += 1
         archive.write(messages)
         size = sum(file.stat().st_size for file in archive.folder.rglob("*.parquet"))
         del messages

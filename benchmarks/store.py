@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ HOURS = 4
 PARTITIONS = 4
 
 
-def _pane(network: Network, at: int, rng: np.random.Generator) -> list[SegmentStates]:
+def pane(network: Network, at: int, rng: np.random.Generator) -> list[SegmentStates]:
+    """Return the states of all segments in minute ``at``."""
     n = len(network.segments) // PARTITIONS + 1
     states = []
     for partition in range(PARTITIONS):
@@ -58,13 +60,13 @@ def run() -> list[Figure]:
         store = DuckStore(path, network, pane_ms=MIN)
         taken = []
         for at in range(HOURS * 60):
-            batch = Batch(states=_pane(network, at, rng))
+            batch = Batch(states=pane(network, at, rng))
             began = time.perf_counter()
             store.write(batch)
             taken.append((time.perf_counter() - began) * 1000)
-        pane = HOURS * 60
+        minute = HOURS * 60
         ahead = Batch(
-            forecasts=[forecasts(network, partition=at, pane_start_ms=pane * MIN) for at in range(PARTITIONS)]
+            forecasts=[forecasts(network, partition=at, pane_start_ms=minute * MIN) for at in range(PARTITIONS)]
         )
         forecast_ms = _best_ms(lambda: store.write(ahead), 1)
         span = (0, HOURS * 60 * MIN)
@@ -102,5 +104,34 @@ def run() -> list[Figure]:
         store.write(Batch(areas=[area_indices(network, pane_start_ms=at * MIN) for at in range(7 * 1440)]))
         week = _best_ms(lambda: store.areas(0, 7 * 1440 * MIN, area=0))
         figures.append(Figure("store: a week of the city by minute", week, "ms"))
+        store.close()
+    return figures
+
+
+def run_long() -> list[Figure]:
+    """Measure it with 100 million rows: a week of minutes, about ten minutes to write."""
+    rng = np.random.default_rng(1)
+    network = grid_network(71, 36, partitions=PARTITIONS)
+    minutes = 7 * 1440
+    with tempfile.TemporaryDirectory() as folder:
+        store = DuckStore(Path(folder) / "store.duckdb", network, pane_ms=MIN)
+        taken = []
+        hour: list[list[SegmentStates]] = [pane(network, at, rng) for at in range(60)]
+        for at in range(minutes):
+            states = [replace(state, pane_start_ms=at * MIN, version=at) for state in hour[at % 60]]
+            batch = Batch(states=states, areas=[area_indices(network, pane_start_ms=at * MIN)])
+            began = time.perf_counter()
+            store.write(batch)
+            taken.append((time.perf_counter() - began) * 1000)
+        end = minutes * MIN
+        rows = f"{minutes * len(network.segments) / 1e6:.0f} million rows"
+        figures = [
+            Figure(f"DuckDB, {rows}: newest state of every segment", _best_ms(store.latest_states), "ms", at_most=5),
+            Figure(f"DuckDB, {rows}: one segment, a day of minutes",
+                   _best_ms(lambda: store.series(77, end - 1440 * MIN, end)), "ms", at_most=60),
+            Figure(f"DuckDB, {rows}: the city, a week of minutes",
+                   _best_ms(lambda: store.areas(0, end, area=0)), "ms", at_most=5),
+            Figure(f"DuckDB, {rows}: write a pane, 99 %", float(np.percentile(taken, 99)), "ms"),
+        ]  # fmt: skip
         store.close()
     return figures

@@ -18,7 +18,9 @@ from simulators.city import SimulatedCity
 from simulators.incidents import Scripted
 from streams.aggregate import Aggregate
 
-TIMEZONE, TRIPS = "Europe/Lisbon", 450_000
+TIMEZONE = "Europe/Lisbon"
+DEMO = SimulatedFeed(trips=505_000, truck_share=0.05, capacity_drop=0.07)
+"""As cities/porto/city.toml has it, with detectors that lie and without what it scripts."""
 _ROWS = (
     "detector",
     "observed_from_ms",
@@ -60,11 +62,10 @@ def morning(
     city: Network, day: date, *, hours: tuple[int, int] = (5, 11), scripted: tuple[Scripted, ...] = ()
 ) -> Morning:
     """Run one morning of the simulated city, local hours."""
-    feed = SimulatedFeed(trips=TRIPS)
     start_ms, end_ms = (int(datetime.combine(day, time(hour), ZoneInfo(TIMEZONE)).timestamp() * 1000) for hour in hours)
     stage = Aggregate(city, TimeSettings(), Limits(), Thresholds())
     rings, states = [stage.new(p) for p in range(city.partitions)], list[SegmentStates]()
-    for number, batch in enumerate(SimulatedCity(city, feed, TIMEZONE, scripted=scripted).batches(start_ms)):
+    for number, batch in enumerate(SimulatedCity(city, DEMO, TIMEZONE, scripted=scripted).batches(start_ms)):
         if batch.watermark_ms > end_ms:
             break
         if isinstance(batch, Readings):
