@@ -9,23 +9,29 @@ from datetime import timedelta
 import pytest
 
 from citybrain import settings
-from citybrain.cityfile import parse_city, parse_duration
+from citybrain.cityfile import parse_city
 from citybrain.settings import (
     CitySettings,
     ColumnMapping,
+    KafkaSettings,
     Limits,
     ScriptedIncident,
     SimulatedFeed,
+    StoreSettings,
+    SumoFeed,
     TableFeed,
     Thresholds,
     TimeSettings,
     Webhook,
 )
+from citybrain.tomlrecords import parse_duration
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 SECTIONS: dict[type, str] = {
     CitySettings: "## The city",
+    KafkaSettings: "## `[kafka]`",
+    StoreSettings: "## `[store]`",
     TimeSettings: "## `[time]`",
     Limits: "## `[limits]`",
     Thresholds: "## `[thresholds]`",
@@ -33,6 +39,7 @@ SECTIONS: dict[type, str] = {
     ColumnMapping: "| setting of a metric",
     SimulatedFeed: "## `[[simulated]]`",
     ScriptedIncident: "### `[[simulated.scripted]]`",
+    SumoFeed: "## `[[sumo]]`",
     Webhook: "## `[[webhooks]]`",
 }
 
@@ -69,7 +76,7 @@ def test_every_setting_is_documented_with_its_default(cls: type) -> None:
 
 def test_the_examples_on_the_page_are_read_without_an_error() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     city = parse_city("\n".join(blocks), ROOT)
     assert city.tables[0].missing == (-1.0,)
     assert city.simulated[0].trips == 350_000

@@ -51,8 +51,15 @@ def test_every_field_of_a_json_reading_is_named() -> None:
     assert sorted(named) == sorted(JsonReading.__struct_fields__)
 
 
+def test_the_example_of_sumo_is_read_as_the_page_says(tmp_path: Path) -> None:
+    (mapping,) = re.findall(r"```toml\n(\[\[sumo\]\].*?)```", FEEDS_PAGE, flags=re.S)
+    city = parse_city(f'name = "Town"\ntimezone = "Europe/Berlin"\n{mapping}', tmp_path)
+    (feed,) = city.sumo
+    assert (feed.name, feed.config, feed.probe_share) == ("town", "town.sumocfg", 0.05)
+
+
 def test_the_example_of_a_table_is_read_as_the_page_says(tmp_path: Path) -> None:
-    (mapping,) = re.findall(r"```toml\n(.*?)```", FEEDS_PAGE, flags=re.S)
+    (mapping,) = re.findall(r"```toml\n(\[\[tables\]\].*?)```", FEEDS_PAGE, flags=re.S)
     (table,) = re.findall(r"```csv\n(.*?)```", FEEDS_PAGE, flags=re.S)
     city = parse_city(f'name = "Porto"\ntimezone = "Europe/Lisbon"\n{mapping}', tmp_path)
     (tmp_path / "stations_1.csv.gz").write_bytes(b"")
