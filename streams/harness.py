@@ -48,6 +48,8 @@ WAITS_S = 30 * 86400.0
 be away for as long as Kafka keeps what it has not taken; who is stuck the watchdog says (``streams.watchdog``)."""
 STOP_S = 2.5
 """The program ends within five seconds: without a broker nothing can be saved, and it comes again."""
+BREAK_OFF_S = 10.0
+"""An app that did not end in order is waited for so long before another takes its place in the same process."""
 EMBEDDED_SESSION_S = (2.0, 0.5)
 PRODUCTION_SESSION_S = (10.0, 3.0)
 """Session and heartbeat of the consumer group: take over fast on one machine, be patient on several."""
@@ -459,8 +461,7 @@ def _keep_time(app: Any, runners: Iterable[Runner], checkpoint: timedelta, provi
             await runner.show()
 
     async def save_all(*args: Any, **kwargs: Any) -> None:
-        for runner in by_stage:
-            await runner.checkpoint()
+        await asyncio.gather(*(runner.checkpoint() for runner in by_stage))  # one that hangs keeps no other from it
 
     app.timer(checkpoint.total_seconds())(save)
     app.timer(provisional.total_seconds())(show)
@@ -471,8 +472,26 @@ def _keep_time(app: Any, runners: Iterable[Runner], checkpoint: timedelta, provi
 async def running(app: faust.App) -> AsyncIterator[faust.App]:
     """Run the app inside a program that has a loop of its own; it is consuming when the body begins."""
     Path(app.conf.datadir).mkdir(parents=True, exist_ok=True)
-    async with faust_app_running(app, stop_timeout=STOP_S):
-        yield app
+    try:
+        async with faust_app_running(app, stop_timeout=STOP_S):
+            yield app
+    except TimeoutError:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():  # a program that ends takes its consumer with it
+            await _break_off(app)
+        raise
+
+
+async def _break_off(app: Any) -> None:
+    """Stop what is left of an app that did not end in order, without saving; its consumer leaves the group.
+
+    Faust stops the parts of an app only after all was saved. Where a stage hangs, its consumer would go on to tell the
+    group that it is alive: a new app waits for it, or it is given partitions that nobody reads.
+    """
+    parts = asyncio.ensure_future(app._stop_children())
+    await asyncio.wait({parts}, timeout=BREAK_OFF_S)
+    if not parts.done():
+        log.error("app_not_ended", group=app.conf.id, waited_s=BREAK_OFF_S)
 
 
 async def crash_of(app: faust.App) -> BaseException:

@@ -39,7 +39,7 @@ def patch() -> None:
     Runner._take = taking  # type: ignore[method-assign]
     cast(dict[str, Any], Lookout.__init__.__kwdefaults__)["every_s"] = 0.5
     cast(dict[str, Any], Watchdog.__init__.__kwdefaults__)["stuck_s"] = STUCK_S
-    cli.lookout.END_S = 3.0
+    cli.lookout.END_S = 10.0
 
 
 if __name__ == "__main__":

@@ -153,4 +153,7 @@ def test_a_stage_that_hangs_once_is_made_anew_and_the_other_app_goes_on(
     assert 'citybrain_restarts_total{role="worker",why="stuck"} 1.0' in told
     assert 'citybrain_restarts_total{role="archive"' not in told
     assert 'citybrain_rebalances_total{role="archive"} 1.0' in told
+    offsets = Offsets(running.brokers)
+    assert offsets.members(GROUP) == 1  # the app that was stuck has left: it can be given no partition again
+    offsets.close()
     exact(running)

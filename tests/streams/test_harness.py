@@ -19,8 +19,9 @@ from citybrain.messages import DeadLetter, decode_json
 from citybrain.metrics import Metrics
 from citybrain.network import Network
 from citybrain.records import AreaIndices, Readings, SegmentStates, decode, encode
-from citybrain.topics import TOPICS, topic_address
+from citybrain.topics import TOPICS, group_address, topic_address
 from infra.kafka.client import Brokers
+from infra.kafka.offsets import Offsets
 from streams.aggregate import Aggregate
 from streams.harness import crash_of, make_app, running
 from streams.rollup import Rollup
@@ -280,3 +281,46 @@ def test_an_unforeseen_error_crashes_the_app_and_skips_no_message(
     reason, done = asyncio.run(scenario())
     assert isinstance(reason, ZeroDivisionError)
     assert not done
+
+
+class Hanging(Failing):
+    """A stage that saves for ever."""
+
+    def __init__(self) -> None:
+        self.saves = asyncio.Event()
+
+    def step(self, state: list[int], message: Message) -> Results:
+        return Results()
+
+    async def durable(self) -> None:
+        self.saves.set()
+        await asyncio.Event().wait()
+
+
+def test_an_app_that_does_not_end_in_order_leaves_its_group_before_another_takes_its_place(
+    broker: Brokers, fresh_topics: FreshTopics, tmp_path: Path
+) -> None:
+    run, stage, offsets = fresh_topics(1), Hanging(), Offsets(broker)
+    group = group_address("worker", run)
+
+    async def scenario() -> tuple[int, int]:
+        await produce(broker, run, [(0, readings(grid_network(partitions=1), [(0, 0, 30, LOOP)]))])
+        app = make_app(
+            [stage],  # type: ignore[list-item]
+            broker,
+            run=run,
+            role="worker",
+            settings=city_settings(tmp_path),
+            metrics=Metrics(),
+            production=True,
+        )
+        with pytest.raises(TimeoutError):
+            async with running(app):
+                await asyncio.wait_for(stage.saves.wait(), 20)
+                before = await asyncio.to_thread(offsets.members, group)
+        return before, await asyncio.to_thread(offsets.members, group)
+
+    try:
+        assert asyncio.run(scenario()) == (1, 0)
+    finally:
+        offsets.close()
