@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from simulators.scenariofile import ScenarioFile
 
 KAFKA = "kafka"
+CALIBRATE = "citybrain.calibrate"
 HEARTBEAT_REAL_MS, HEARTBEAT_MOST_MS = 5000, 30_000
 
 
@@ -52,7 +53,27 @@ def _speed(context: click.Context, option: click.Parameter, value: str | None) -
     return speed
 
 
-@click.command()
+class Simulate(click.Command):
+    """The command; where ``calibrate`` is its first word, it is that command instead."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words after ``calibrate`` for that command."""
+        if args[:1] != ["calibrate"]:
+            return super().parse_args(ctx, args)
+        ctx.meta[CALIBRATE] = args[1:]
+        return []
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what was asked for."""
+        if CALIBRATE not in ctx.meta:
+            return super().invoke(ctx)
+        from cli.calibrate import calibrate
+
+        with calibrate.make_context("calibrate", ctx.meta[CALIBRATE], parent=ctx.parent) as inner:
+            return calibrate.invoke(inner)
+
+
+@click.command(cls=Simulate)
 @click.argument("name", metavar="SCENARIO")
 @click.option("--city", "folder", type=click.Path(path_type=Path), help="City folder; default: the scenario's.")
 @click.option("--to", "target", metavar="kafka|DIR", help="Default: runs/SCENARIO in the city's data folder.")
@@ -77,6 +98,7 @@ def simulate(
     \b
     citybrain simulate weekday --city cities/porto --to out/weekday
     citybrain simulate friday-stadium --city cities/porto --to kafka --start 17:00 --speed 10
+    citybrain simulate calibrate cities/porto      the same as citybrain calibrate
     """  # noqa: D301
     from cli.logs import configure_logs
     from simulators.run import Span

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from citybrain.cityfile import load_city, load_network
 from citybrain.errors import ConfigError
 from cli.calibrate import calibrate
+from cli.simulate import simulate
 from simulators.city import SimulatedCity
 from tests.fakes import grid_network
 
@@ -80,3 +81,11 @@ def test_what_makes_no_sense_is_refused(city: Path, tmp_path: Path, arguments: t
     path = str(counts(tmp_path))
     with pytest.raises(ConfigError, match=said):
         run(city, *(text.format(counts=path) for text in arguments))
+
+
+def test_simulate_calibrate_is_the_same_command(city: Path, tmp_path: Path) -> None:
+    words = [str(city), "--counts", str(tmp_path / "none.csv")]
+    with pytest.raises(ConfigError, match=r"none\.csv"):
+        CliRunner().invoke(simulate, ["calibrate", *words], catch_exceptions=False)
+    assert "--rounds" in CliRunner().invoke(simulate, ["calibrate", "--help"]).stdout
+    assert "--rounds" not in CliRunner().invoke(simulate, ["--help"]).stdout
