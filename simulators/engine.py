@@ -94,7 +94,7 @@ class Engine(LinkState):
         self._renew(np.arange(links + nodes))
         self._rounds = int(np.ceil(max(roads.capacity_vps.max(initial=0.0), away.max(initial=0.0)) + 1))
         self._held, self._holding = np.zeros(links, bool), False
-        self._mark = np.zeros(links, np.int64)
+        self._mark, self._numbers = np.zeros(links, np.int64), np.arange(links + nodes)
         self._lowest = np.full(links, -NEVER)
 
     def step(self, next_link: IntArray) -> None:
@@ -133,10 +133,11 @@ class Engine(LinkState):
         """Let at most one vehicle out of each row and into each link; returns the rows to try once more."""
         now = self.now_s
         slot = self._head[rows]
-        vehicle = self._queue[slot]
-        target = self._next_link[self._place[vehicle] + self._to_node[rows]]
+        # Indices of 64 bits: numpy converts others anew each time.
+        vehicle = self._queue[slot].astype(np.int64)
+        target = self._next_link[self._place[vehicle] + self._to_node[rows]].astype(np.int64)
         ends = target < 0
-        if ends.any():
+        if np.count_nonzero(ends):
             arrived = ends.nonzero()[0]
             self._arrive(rows[arrived], slot[arrived], vehicle[arrived])
             going = (~ends).nonzero()[0]
@@ -149,7 +150,7 @@ class Engine(LinkState):
             rows, slot, vehicle, target = rows[kept], slot[kept], vehicle[kept], target[kept]
         since = np.maximum(self._in_from[target], self._room_from(target, vehicle))
         able = since <= now
-        if not able.all():
+        if np.count_nonzero(able) < len(able):
             # A long vehicle takes its turn once there is a part of its room: those who need one place only would take
             # each that comes free, and it would wait, with all behind it, until they are gone.
             first = self._first_place_from(target) if self._mixed else since
@@ -167,7 +168,7 @@ class Engine(LinkState):
             kept = won.nonzero()[0]
             rows, slot, vehicle, target, since = rows[kept], slot[kept], vehicle[kept], target[kept], since[kept]
             turn, rank, able = turn[kept], rank[kept], able[kept]
-        if not able.all():
+        if np.count_nonzero(able) < len(able):
             self._hold(rows[~able], target[~able])
             kept = able.nonzero()[0]
             rows, slot, vehicle, target, since = rows[kept], slot[kept], vehicle[kept], target[kept], since[kept]
@@ -183,7 +184,7 @@ class Engine(LinkState):
         again = moved[self._due[moved] <= now]
         return np.concatenate([again, lost]) if len(lost) else again
 
-    def _put_off(self, rows: LongArray, target: IntArray, since: FloatArray, blocked: LongArray) -> None:
+    def _put_off(self, rows: LongArray, target: LongArray, since: FloatArray, blocked: LongArray) -> None:
         """Look at blocked heads when there may be room: known, or a wave after the next that can leave their link."""
         since, rows = since[blocked], rows[blocked]
         earliest = np.where(
@@ -191,11 +192,11 @@ class Engine(LinkState):
         )
         self._due[rows] = self._greens.within(earliest, rows)
 
-    def _first_place_from(self, target: IntArray) -> FloatArray:
+    def _first_place_from(self, target: LongArray) -> FloatArray:
         """Return since when each link has had room for a car, and time for one more vehicle."""
         return np.asarray(np.maximum(self._in_from[target], self._gap_s[self._ahead_of(target, 0)]))
 
-    def _hold(self, rows: LongArray, target: IntArray) -> None:
+    def _hold(self, rows: LongArray, target: LongArray) -> None:
         """Let nobody into the links in this step: it is the turn of a long vehicle that has not all of its room yet."""
         self._held[target], self._holding = True, True
         self._wait(rows)
@@ -203,13 +204,13 @@ class Engine(LinkState):
     def _wait(self, rows: LongArray) -> None:
         self._due[rows] = self._greens.within(np.full(len(rows), self.now_s + _INSTANT), rows)
 
-    def _arrive(self, rows: LongArray, slot: LongArray, vehicle: IntArray) -> None:
+    def _arrive(self, rows: LongArray, slot: LongArray, vehicle: LongArray) -> None:
         instant = np.maximum(self._due[rows], self.now_s - STEP_S + _INSTANT)
         self.arrival_s[vehicle] = instant
         self.arrived += len(rows)
         self._leave(rows, slot, vehicle, instant)
 
-    def _room_from(self, target: IntArray, vehicle: IntArray) -> FloatArray:
+    def _room_from(self, target: LongArray, vehicle: LongArray) -> FloatArray:
         """Return since when each link has had room for one more: Newell's receiving condition."""
         place = self._next_place[target]
         if self._mixed or self._restricted:
@@ -217,18 +218,22 @@ class Engine(LinkState):
         since: FloatArray = self._gap_s[place]
         return since
 
-    def _ahead_of(self, target: IntArray, more: npt.NDArray[np.int8] | int) -> LongArray:
+    def _ahead_of(self, target: LongArray, more: LongArray | int) -> LongArray:
         """Return the place of each link, so many after its next, that has to be free."""
-        place = self._next_place[target] + self._ahead[target] + more
-        size = self._size[target]
-        return np.where(place >= self._start[target] + size, place - size, place)
+        place: LongArray = np.add(self._next_place[target], more)
+        if self._restricted:
+            place += self._ahead[target]
+        over = (place >= self._end[target]).nonzero()[0]
+        if len(over):
+            place[over] -= self._size[target[over]]
+        return place
 
-    def _share(self, target: IntArray, rank: FloatArray) -> Flags | None:
+    def _share(self, target: LongArray, rank: FloatArray) -> Flags | None:
         """Return who enters: one a link, where several want it the one of lowest rank; None where all do."""
-        order = np.arange(len(target))
+        order = self._numbers[: len(target)]
         self._mark[target] = order
         won: Flags = self._mark[target] == order
-        if won.all():
+        if np.count_nonzero(won) == len(won):
             return None
         contested = target[~won]
         self._lowest[contested] = NEVER
@@ -238,7 +243,7 @@ class Engine(LinkState):
         self._lowest[contested] = -NEVER
         return np.asarray(self._mark[target] == order)
 
-    def _leave(self, rows: LongArray, slot: LongArray, vehicle: IntArray, instant: FloatArray) -> Flags | None:
+    def _leave(self, rows: LongArray, slot: LongArray, vehicle: LongArray, instant: FloatArray) -> Flags | None:
         """Let a vehicle out of each row; returns which stood in a queue, None where it does not matter."""
         self.exit_s[slot] = instant
         waited = instant - self.entry_s[slot] - self._free_s[rows]
@@ -252,7 +257,8 @@ class Engine(LinkState):
         queued = None
         if self._stretch is not None:
             queued = (waited > QUEUED_S) & (rows < self.links)
-            gap = np.where(queued, gap * self._stretch[rows], gap)
+            slow = queued.nonzero()[0]
+            gap[slow] *= self._stretch[rows[slow]]
         base = np.maximum(self._out_from[rows], self.now_s - STEP_S)
         self._out_from[rows] = self._greens.after_headway(rows, instant, base, gap) if self._greens.lit else base + gap
         self._moment[rows] -= instant
@@ -260,10 +266,10 @@ class Engine(LinkState):
             road = (rows < self.links).nonzero()[0]
             hit = road[self.watched[rows[road]]]
             if len(hit):
-                self.seen.append((rows[hit].astype(np.int32), vehicle[hit], instant[hit]))
+                self.seen.append((rows[hit].astype(np.int32), vehicle[hit].astype(np.int32), instant[hit]))
         return queued
 
-    def _enter(self, target: IntArray, vehicle: IntArray, instant: FloatArray, queued: Flags | None) -> LongArray:
+    def _enter(self, target: LongArray, vehicle: LongArray, instant: FloatArray, queued: Flags | None) -> LongArray:
         """Let a vehicle into each link; returns the links that were empty."""
         slot = self._tail[target]
         self._queue[slot] = vehicle
@@ -271,13 +277,14 @@ class Engine(LinkState):
         self._take_places(target, slot, vehicle)
         self._tail[target] = self._after[slot]
         number = self.entered[target]
-        fresh: LongArray = target[number == self.left[target]].astype(np.int64)
+        fresh: LongArray = target[number == self.left[target]]
         self.entered[target] = number + 1
         gap = self._gap_in[target]
         if self._mixed:
             gap = gap * self._cars[vehicle]
         if self._stretch is not None and queued is not None:
-            gap = np.where(queued, gap * self._stretch[target], gap)
+            slow = queued.nonzero()[0]
+            gap[slow] *= self._stretch[target[slow]]
         self._in_from[target] = np.maximum(self._in_from[target], self.now_s - STEP_S) + gap
         self._last_in[target] = instant
         self._moment[target] += instant

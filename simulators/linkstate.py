@@ -107,6 +107,7 @@ class LinkState:
         self._room = room
         self._size = np.concatenate([places, counts + 1])
         self._start = np.concatenate([offsets(places), room + offsets(counts)])
+        self._end = self._start + self._size
         self._after = np.arange(1, room + trips + 2)
         self._after[self._start[: self.links] + places - 1] = self._start[: self.links]
         self._queue = np.concatenate([np.full(room, -1), np.arange(trips), [-1]]).astype(np.int32)
@@ -126,40 +127,46 @@ class LinkState:
         most = int(kind.max(initial=0)) if self._mixed else 0
         self._most_places = max(each.places for each in KINDS[: most + 1])
         if self._mixed:
-            self._more_places = np.array([each.places - 1 for each in KINDS], np.int8)[kind]
-            self._cars = np.array([each.cars for each in KINDS], np.float32)[kind]
-            self._length_m = np.array([each.length_m for each in KINDS], np.float32)[kind]
+            self._more_places = np.array([each.places - 1 for each in KINDS])[kind]
+            self._cars = np.array([each.cars for each in KINDS])[kind]
+            self._length_m = np.array([each.length_m for each in KINDS])[kind]
         rows = len(self.roads) + self.roads.nodes
         self._metres_in, self._metres_out = np.zeros(rows), np.zeros(rows)
 
-    def _free_places(self, rows: LongArray, slot: LongArray, vehicle: IntArray, gap_s: FloatArray) -> None:
+    def _free_places(self, rows: LongArray, slot: LongArray, vehicle: LongArray, gap_s: FloatArray) -> None:
         if not self._mixed:
             self._gap_s[slot] = gap_s
             return
         self._metres_out[rows] += self._length_m[vehicle]
-        place, more = self._first_place[rows], self._more_places[vehicle]
-        more = np.where(rows < self.links, more, 0)
+        place, longer = self._first_place[rows], self._long(vehicle)
+        longer = longer[rows[longer] < self.links]
         self._gap_s[place] = gap_s
         place = self._after[place]
         for number in range(1, self._most_places):
-            longer = (more >= number).nonzero()[0]
+            if number > 1:
+                longer = longer[self._more_places[vehicle[longer]] >= number]
             self._gap_s[place[longer]] = gap_s[longer]
             place[longer] = self._after[place[longer]]
         self._first_place[rows] = place
 
-    def _take_places(self, target: IntArray, slot: LongArray, vehicle: IntArray) -> None:
+    def _take_places(self, target: LongArray, slot: LongArray, vehicle: LongArray) -> None:
         if not self._mixed:
             self._gap_s[slot] = NEVER
             return
         self._metres_in[target] += self._length_m[vehicle]
-        place, more = self._next_place[target], self._more_places[vehicle]
+        place, longer = self._next_place[target], self._long(vehicle)
         self._gap_s[place] = NEVER
         place = self._after[place]
         for number in range(1, self._most_places):
-            longer = (more >= number).nonzero()[0]
+            if number > 1:
+                longer = longer[self._more_places[vehicle[longer]] >= number]
             self._gap_s[place[longer]] = NEVER
             place[longer] = self._after[place[longer]]
         self._next_place[target] = place
+
+    def _long(self, vehicle: LongArray) -> LongArray:
+        """Return which vehicles take more than one place."""
+        return self._more_places[vehicle].nonzero()[0]
 
     def slots(self, rows: IntArray | LongArray) -> tuple[LongArray, LongArray]:
         """Return where the rings of some rows start in `entry_s` and `exit_s`, and their sizes."""

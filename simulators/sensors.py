@@ -87,7 +87,7 @@ class Loops:
         self.there = there
         counting = ~np.isin(detectors.kind, JOURNEY_KINDS)
         self.detector = np.flatnonzero(counting if there is None else counting & there).astype(np.int32)
-        self.link = detectors.segment[self.detector]
+        self.link = detectors.segment[self.detector].astype(np.int64)
         self.lanes = np.minimum(detectors.lanes[self.detector], roads.lanes[self.link])
         self.lane_share = self.lanes / roads.lanes[self.link]
         self.speedless = detectors.kind[self.detector] == "single"
@@ -109,11 +109,12 @@ class Loops:
 
     def look(self, engine: Engine) -> None:
         """Note how many have passed each detector by now, and whether it stands in a queue."""
-        passed, queued = passed_at(engine, self.link, self.place)
+        room_veh = engine.room_veh(self.link)
+        passed, queued = passed_at(engine, self.link, self.place, room_veh)
         np.maximum(self.passed, passed, out=self.passed)
         self._queued += queued
         self._looks += 1
-        self._room = engine.room_veh(self.link) / engine.storage[self.link]
+        self._room = room_veh / engine.storage[self.link]
         # Weather slows free flow.
         self.speed_ms = self.roads.speed_ms[self.link] * self.roads.free_s[self.link] / engine.free_s[self.link]
         self._metres[0] = sum(metres[self.link] for metres in engine.metres())
@@ -146,7 +147,7 @@ class Loops:
 _STATE = ("passed", "_before", "_looks", "_queued", "_room", "_metres", "_metres_before")
 
 
-def _beside(link: IntArray, position_m: FloatArray) -> IntArray:
+def _beside(link: LongArray, position_m: FloatArray) -> IntArray:
     """Return for each detector the one before it at the same place, -1 for the first of them."""
     order = np.lexsort((np.arange(len(link)), position_m, link))
     same = (np.diff(link[order]) == 0) & (np.diff(position_m[order]) == 0)
@@ -155,7 +156,9 @@ def _beside(link: IntArray, position_m: FloatArray) -> IntArray:
     return found
 
 
-def passed_at(engine: Engine, link: IntArray, place: FloatArray) -> tuple[LongArray, npt.NDArray[np.bool_]]:
+def passed_at(
+    engine: Engine, link: IntArray | LongArray, place: FloatArray, room_veh: FloatArray | None = None
+) -> tuple[LongArray, npt.NDArray[np.bool_]]:
     """Return how many vehicles have passed a place of each link by now, and where the queue decides.
 
     Parameters
@@ -166,12 +169,16 @@ def passed_at(engine: Engine, link: IntArray, place: FloatArray) -> tuple[LongAr
         Links, shape (n,).
     place
         Share of the link's length from its start, 0..1, shape (n,).
+    room_veh
+        What would fill each link, shape (n,); asked of the engine where not given.
     """
     roads, now = engine.roads, engine.now_s
+    if room_veh is None:
+        room_veh = engine.room_veh(link)
     free = now - place * engine.free_s[link]
     arrived = engine.entered[link] - _newer(engine, engine.entry_s, engine.entered, link, free)
     rest = 1.0 - place
-    room = np.round(engine.room_veh(link) * rest).astype(np.int64)
+    room = np.round(room_veh * rest).astype(np.int64)
     released = engine.left[link] + room
     # Only where the link holds enough for a queue to reach so far do the departures have to be counted.
     near = np.flatnonzero(released - roads.capacity_vps[link] * roads.wave_s[link] * rest - 1 < arrived)
@@ -180,19 +187,25 @@ def passed_at(engine: Engine, link: IntArray, place: FloatArray) -> tuple[LongAr
     return np.minimum(arrived, released), released < arrived
 
 
-def _newer(engine: Engine, times: FloatArray, counts: LongArray, link: IntArray, since: FloatArray) -> LongArray:
+def _newer(
+    engine: Engine, times: FloatArray, counts: LongArray, link: IntArray | LongArray, since: FloatArray
+) -> LongArray:
     """Return how many of each link's latest events are later than ``since``: few, so they are counted backwards."""
     found = np.zeros(len(link), np.int64)
-    going = np.arange(len(link))
     start, size = engine.slots(link)
-    last = counts[link]
-    while len(going):
-        number = last[going] - found[going] - 1
-        later = times[start[going] + number % size[going]] > since[going]
-        later &= (number >= 0) & (found[going] < size[going])
+    number = counts[link] - 1
+    # A ring holds no more than its size.
+    oldest = np.maximum(number - size, -1)
+    slot, going = start + number % size, np.arange(len(link))
+    while True:
+        later = ((times[slot] > since) & (number > oldest)).nonzero()[0]
+        if not len(later):
+            return found
         going = going[later]
         found[going] += 1
-    return found
+        start, size, since, oldest = start[later], size[later], since[later], oldest[later]
+        slot, number = slot[later] - 1, number[later] - 1
+        slot = np.where(slot < start, slot + size, slot)
 
 
 def readings_of(
