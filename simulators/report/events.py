@@ -10,7 +10,7 @@ from simulators.judgement.events import Alarm, Found
 from simulators.judgement.judge import Judgement
 from simulators.report import charts, prose
 from simulators.report.svg import legend
-from simulators.report.wording import count, local, minutes_of, percent, signed, span_minutes, table, time_axis
+from simulators.report.wording import count, local, minutes_of, percent, place, signed, span_minutes, table, time_axis
 
 FALSE_MOST = 25
 
@@ -76,14 +76,13 @@ def _false(judgement: Judgement, alarms: Sequence[Alarm]) -> str:
     """Return the incident alerts that found none, so that each can be looked into."""
     if not alarms:
         return ""
-    segments = judgement.network.segments
     rows = []
     for alarm in alarms[:FALSE_MOST]:
         opened = local(judgement, alarm.detected_ms)
         lasted = (
             f"{(alarm.resolved_ms - alarm.detected_ms) / 60_000:.0f} min" if alarm.resolved_ms else "open at the end"
         )
-        roads = dict.fromkeys(str(segments.road[s]) or str(segments.id[s]) for s in sorted(alarm.segments))
+        roads = dict.fromkeys(place(judgement.network, s) for s in sorted(alarm.segments))
         rows.append([f"{opened:%a %H:%M}", lasted, str(len(alarm.segments)), ", ".join(list(roads)[:3])])
     more = f"<p class='note'>The first {FALSE_MOST} of {len(alarms)}.</p>" if len(alarms) > FALSE_MOST else ""
     heads = ["opened", "lasted", "segments", "where"]
@@ -92,8 +91,7 @@ def _false(judgement: Judgement, alarms: Sequence[Alarm]) -> str:
 
 def _event_row(judgement: Judgement, one: Found) -> tuple[str, float, float, float, float | None, str]:
     incident = one.incident
-    segments = judgement.network.segments
-    road = str(segments.road[incident.segment]) or str(segments.id[incident.segment])
+    road = place(judgement.network, incident.segment)
     begin, end, gone = (
         float(m) for m in minutes_of(judgement, np.array([incident.onset_ms, incident.end_ms, incident.gone_ms]))
     )

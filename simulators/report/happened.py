@@ -9,7 +9,7 @@ import numpy as np
 from simulators.happenings import Mark
 from simulators.judgement.judge import LONG_MS, Judgement
 from simulators.report import prose
-from simulators.report.wording import count, local, named, table
+from simulators.report.wording import count, local, named, place, table
 
 NAMED_MOST = 40
 
@@ -54,8 +54,7 @@ def _totals(judgement: Judgement) -> list[list[str]]:
 
 
 def _row(judgement: Judgement, mark: Mark) -> list[str]:
-    segments = judgement.network.segments
-    row = {str(name): at for at, name in enumerate(segments.id)}
-    roads = [str(segments.road[row[name]]) or name if name in row else name for name in mark.segments]
+    row = {str(name): at for at, name in enumerate(judgement.network.segments.id)}
+    roads = [place(judgement.network, row[name]) if name in row else name for name in mark.segments]
     begin, end = (local(judgement, ms) for ms in (mark.onset_ms, mark.end_ms))
     return [named(mark), f"{begin:%a %H:%M}", f"{end:%a %H:%M}", ", ".join(dict.fromkeys(roads))]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citybrain.clock import utc
+from citybrain.network import Network
 from simulators.happenings import Mark
 from simulators.judgement.areas import AreaSeries, index_error
 from simulators.judgement.errors import Score
@@ -36,6 +37,15 @@ def table(
         f"<tr{' class=total' if total and not at else ''}>{cells('td', row)}</tr>" for at, row in enumerate(rows)
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def place(network: Network, segment: int) -> str:
+    """Return the name of a segment's road; where it has none, the district it lies in, as the live page has it."""
+    segments, areas = network.segments, network.areas
+    if road := str(segments.road[segment]):
+        return road
+    district = int(segments.district[segment])
+    return f"road in {areas.name[district]}" if district >= 0 else str(segments.id[segment])
 
 
 def minutes_of(judgement: Judgement, ms: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -27,7 +27,7 @@ from simulators.judgement.table import table_of
 from simulators.judgement.truthfiles import TruthFolder
 from simulators.report.page import page
 from simulators.report.svg import Frame, shades
-from simulators.report.wording import time_axis
+from simulators.report.wording import place, time_axis
 from tests.fakes import alert_event, grid_network, typical_week
 
 ZONE = "Europe/Lisbon"
@@ -339,3 +339,14 @@ def test_what_happens_again_and_again_is_shaded_each_time_and_named_once() -> No
     boxes, names = shades(Frame(500, 200, (0, 100), (0, 1)), [("works", 10, 20), ("works", 30, 40), ("rain", 90, 120)])
     assert (len(boxes), len(names)) == (3, 2)
     assert shades(Frame(500, 200, (0, 100), (0, 1)), [("before", -9, -3)]) == ([], [])
+
+
+def test_a_place_is_named_by_its_road_or_its_district_or_else_its_segment() -> None:
+    network = grid_network()
+    roads, district = network.segments.road.copy(), network.segments.district.copy()
+    roads[1] = roads[2] = ""
+    district[2] = -1
+    named = replace(network, segments=replace(network.segments, road=roads, district=district))
+    assert place(named, 0) == str(roads[0])
+    assert place(named, 1) == f"road in {network.areas.name[district[1]]}"
+    assert place(named, 2) == str(network.segments.id[2])
