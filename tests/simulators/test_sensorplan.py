@@ -78,6 +78,7 @@ def test_probes_are_known_on_every_segment_and_buses_on_their_lines() -> None:
     assert segment[kind == "probe"].tolist() == list(range(len(network.segments)))
     assert segment[kind == "bus"].tolist() == links_of(lines).tolist()
     assert len(Loops(placed, roads).detector) == 0
+    assert with_plan(placed, plan, np.random.default_rng(1), lines=lines) is placed, "both are there already"
 
 
 def test_probes_do_not_lower_the_coverage_of_segments_with_loops() -> None:
