@@ -131,15 +131,15 @@ class Live:
 
     async def step(self) -> None:
         """Read the alerts if they may have changed, and make a tick if one is due."""
-        now = self._clock.now_ms()
-        due = now - self._due.tick_ms >= TICK_MS
+        now, due = self._clock.now_ms(), self._due
         announced = self.city.take_alerts_changed()
         if announced:
-            self._due.follow_ms = now + ALERTS_FOLLOWED_MS
-        if announced or (due and (now < self._due.follow_ms or now - self._due.alerts_ms >= ALERTS_MS)):
-            self._due.alerts_ms = now
+            due.follow_ms = now + ALERTS_FOLLOWED_MS
+        # By a time of its own: where there is news all the time, ticks come early, and none is ever due.
+        if announced or now - due.alerts_ms >= (TICK_MS if now < due.follow_ms else ALERTS_MS):
+            due.alerts_ms = now
             await asyncio.to_thread(self.read_alerts)
-        if due or self.city.has_news:
+        if self.city.has_news or now - due.tick_ms >= TICK_MS:
             self.tick()
 
     def read_alerts(self) -> None:

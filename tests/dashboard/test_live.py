@@ -12,7 +12,7 @@ import pytest
 from citybrain.messages import DeadLetter, Signal
 from dashboard.live import Demo, Live, frames
 from dashboard.live.frames import Layer
-from dashboard.live.push import TICK_MS
+from dashboard.live.push import ALERTS_MS, TICK_MS
 from dashboard.live.replays import Replays
 from infra.stores.protocol import Batch
 from tests.dashboard.conftest import MIN, TUESDAY_8H, World
@@ -151,6 +151,26 @@ def test_an_alert_is_shown_even_if_the_desk_takes_it_after_the_log_told(world: W
     texts = stepped(world, live)
     assert [row["alert_id"] for row in texts["alerts"]["alerts"]] == ["a1"]
     assert next(item for item in texts["vitals"]["items"] if item["key"] == "alerts")["value"] == 1
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_alert_is_shown_within_its_time_though_there_is_news_all_the_time(world: World, announced: bool) -> None:
+    live = world.live()
+    fed(world, live)
+    stepped(world, live)
+    if announced:
+        live.apply(message("alerts", alert_event(world.network)))
+        stepped(world, live, after_ms=1)
+    world.desk.apply([alert_event(world.network)])
+    began_ms = world.clock.at_ms
+    shown: dict[str, Any] = {}
+    for nth in range(50):
+        live.apply(message("live-states", open_pane(world.network, nth % 2, TUESDAY_8H, 10.0 + nth)))
+        shown = stepped(world, live, after_ms=250).get("alerts", shown)
+        if shown:
+            break
+    assert [row["alert_id"] for row in shown["alerts"]] == ["a1"]
+    assert world.clock.at_ms - began_ms <= (TICK_MS if announced else ALERTS_MS) + 250
 
 
 def test_what_is_coming_is_that_of_partitions_that_still_speak(world: World) -> None:
