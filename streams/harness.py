@@ -65,7 +65,7 @@ class Runner:
         metrics: Metrics,
     ) -> None:  # fmt: skip
         self.app, self.stage, self.metrics = app, stage, metrics
-        self._restorer, self._group, self._run, self._every_s = restorer, group, run, every_s
+        self._restorer, self._group, self._run, self.every_s = restorer, group, run, every_s
         self._names = {topic_address(source, run): source for source in stage.sources}
         self._snapshots = kept_by(stage, run).snapshots if stage.keeps_state else ""
         self._applying, self._saving = asyncio.Lock(), asyncio.Lock()
@@ -224,7 +224,7 @@ class Runner:
     def _due(self) -> bool:
         if len(self._held) >= HELD_MOST or self._held_bytes >= HELD_MOST_BYTES:
             return True
-        return bool(self._held) and time.monotonic() - self._saved_at >= self._every_s
+        return bool(self._held) and time.monotonic() - self._saved_at >= self.every_s
 
     async def checkpoint(self) -> None:
         """Make durable what was applied: results, effects, snapshots; then acknowledge."""
@@ -401,7 +401,8 @@ def make_app(
         }
         app.agent(app.topic(*topics, **raw), name=stage.name)(runner.agent)
         runners.append(runner)
-    _keep_time(app, runners, settings.time.checkpoint, settings.time.provisional)
+    often_s = min(runner.every_s for runner in runners)
+    _keep_time(app, runners, min(often_s, settings.time.checkpoint.total_seconds()), settings.time.provisional)
     _follow(app, runners, membership, restorer, role, metrics)
     app.runners = tuple(runners)
     return cast(faust.App, app)
@@ -448,7 +449,7 @@ def _datadir(data_folder: Path, group: str) -> Path:
     return data_folder / "faust" / group
 
 
-def _keep_time(app: Any, runners: Iterable[Runner], checkpoint: timedelta, provisional: timedelta) -> None:
+def _keep_time(app: Any, runners: Iterable[Runner], often_s: float, provisional: timedelta) -> None:
     """Let the app save what is idle, show open panes, and save all before it ends."""
     by_stage = list(runners)
 
@@ -463,7 +464,7 @@ def _keep_time(app: Any, runners: Iterable[Runner], checkpoint: timedelta, provi
     async def save_all(*args: Any, **kwargs: Any) -> None:
         await asyncio.gather(*(runner.checkpoint() for runner in by_stage))  # one that hangs keeps no other from it
 
-    app.timer(checkpoint.total_seconds())(save)
+    app.timer(often_s)(save)
     app.timer(provisional.total_seconds())(show)
     app.on_before_shutdown.connect(save_all, weak=False)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import ClassVar, Protocol
 
 import structlog
@@ -72,6 +73,9 @@ class StoreStage(Stateless):
 
     name: ClassVar[str] = "store"
     sources: ClassVar[tuple[TopicName, ...]] = ("segment-states", "area-indices", "forecasts")
+    checkpoint_every: ClassVar[timedelta] = timedelta(seconds=0.25)
+    """A pane comes in as many messages as there are partitions: who wrote at the first shall not wait a second with the
+    others."""
 
     def __init__(
         self,

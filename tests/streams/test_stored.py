@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -137,3 +139,38 @@ def test_what_the_store_refuses_is_a_dead_letter_before_it_is_acknowledged(
         )
         == 1
     )
+
+
+def test_a_pane_is_stored_soon_however_seldom_the_city_saves(
+    broker: Brokers, fresh_topics: FreshTopics, tmp_path: Path
+) -> None:
+    """It comes in parts: what came after the first write waits for no checkpoint of the city's, here of an hour."""
+    run, settings, metrics = fresh_topics(2), city_settings(tmp_path), Metrics()
+    seldom = replace(settings, time=replace(settings.time, checkpoint=timedelta(hours=1)))
+    store = FlakyStore(tmp_path / "s.duckdb", failures=0)
+
+    async def scenario() -> None:
+        stage = StoreStage(cast(Store, store), NETWORK.version, metrics)
+        app = make_app([stage], broker, run=run, role="serve", settings=seldom, metrics=metrics)
+        async with running(app):
+            for partition in range(NETWORK.partitions):
+                await produce_states(broker, run, partition)
+                wanted = sum(len(NETWORK.segments_of(at)) for at in range(partition + 1))
+
+                async def stored(wanted: int = wanted) -> bool:
+                    return len(store.real.states(0, 2**53)) == wanted
+
+                await until(stored)
+
+    asyncio.run(scenario())
+
+
+async def produce_states(brokers: Brokers, run: str, partition: int) -> None:
+    producer = aiokafka.AIOKafkaProducer(**brokers.aiokafka())
+    await producer.start()
+    try:
+        value = encode(segment_states(NETWORK, partition=partition, pane_start_ms=1_790_000_040_000))
+        await producer.send(topic_address("segment-states", run), value, key=b"pane", partition=partition)
+        await producer.flush()
+    finally:
+        await producer.stop()
