@@ -7,6 +7,7 @@ has no use for.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +47,15 @@ def arrow_table(columns: Mapping[str, npt.NDArray[Any] | pa.Array]) -> pa.Table:
     """Return columns as a table."""
     arrays = [values if isinstance(values, pa.Array) else arrow_column(values) for values in columns.values()]
     return pa.Table.from_arrays(arrays, list(columns))
+
+
+def save_table(table: pa.Table, path: Path, *, compression: str | None = "zstd") -> None:
+    """Write a table as one Arrow file, whole or not at all."""
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    partial = path.with_suffix(".partial")
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    partial.replace(path)
 
 
 def numpy_column(values: pa.Array) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from citybrain.arrowcolumns import save_table
 from citybrain.errors import ConfigError
 from citybrain.network import FloatArray
 
@@ -45,11 +46,8 @@ class LandUse:
     def save(self, path: Path, attribution: str) -> None:
         """Write it as one Arrow file, owed to whom the map is owed to."""
         table = pa.table({f.name: getattr(self, f.name) for f in fields(self)})
-        table = table.replace_schema_metadata({"format": _FORMAT, "attribution": attribution})
-        partial = path.with_suffix(".partial")
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        partial.replace(path)
+        about = {"format": _FORMAT, "attribution": attribution}
+        save_table(table.replace_schema_metadata(about), path, compression=None)
 
     @classmethod
     def load(cls, path: Path) -> LandUse:

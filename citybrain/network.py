@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from citybrain.arrowcolumns import numpy_column
+from citybrain.arrowcolumns import numpy_column, save_table
 from citybrain.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
@@ -181,12 +181,7 @@ class Network:
         columns = _columns(self)
         rows = {name: [pa.array(column)] for name, column in columns.items()}
         table = pa.table({name: pa.array([row[0].tolist()], pa.list_(row[0].type)) for name, row in rows.items()})
-        table = table.replace_schema_metadata(metadata)
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        partial = path.with_suffix(".partial")
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
-            writer.write_table(table)
-        partial.replace(path)
+        save_table(table.replace_schema_metadata(metadata), path)
 
     @classmethod
     def load(cls, path: Path) -> Network:

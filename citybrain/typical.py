@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from citybrain.arrowcolumns import save_table
 from citybrain.errors import ModelError
 
 SmallFloats = npt.NDArray[np.float32]
@@ -108,12 +109,7 @@ class Typical:
             packed = _short(values) if f.name.startswith("area") else _pack(f.name, values)
             names.append(f.name)
             columns.append(pa.array([packed.tolist()], pa.list_(pa.from_numpy_dtype(packed.dtype))))
-        table = pa.table(columns, names=names).replace_schema_metadata(metadata)
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        partial = path.with_suffix(".partial")
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
-            writer.write_table(table)
-        partial.replace(path)
+        save_table(pa.table(columns, names=names).replace_schema_metadata(metadata), path)
 
     @classmethod
     def load(cls, path: Path) -> Typical:
