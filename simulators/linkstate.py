@@ -138,35 +138,33 @@ class LinkState:
             self._gap_s[slot] = gap_s
             return
         self._metres_out[rows] += self._length_m[vehicle]
-        place, longer = self._first_place[rows], self._long(vehicle)
-        longer = longer[rows[longer] < self.links]
-        self._gap_s[place] = gap_s
-        place = self._after[place]
-        for number in range(1, self._most_places):
-            if number > 1:
-                longer = longer[self._more_places[vehicle[longer]] >= number]
-            self._gap_s[place[longer]] = gap_s[longer]
-            place[longer] = self._after[place[longer]]
-        self._first_place[rows] = place
+        longer = self._more_places[vehicle].nonzero()[0]
+        longer = longer[rows[longer] < self.links]  # trips that have not begun stand in no place
+        self._first_place[rows] = self._mark_places(self._first_place[rows], vehicle, longer, gap_s)
 
     def _take_places(self, target: LongArray, slot: LongArray, vehicle: LongArray) -> None:
         if not self._mixed:
             self._gap_s[slot] = NEVER
             return
         self._metres_in[target] += self._length_m[vehicle]
-        place, longer = self._next_place[target], self._long(vehicle)
-        self._gap_s[place] = NEVER
+        longer = self._more_places[vehicle].nonzero()[0]
+        self._next_place[target] = self._mark_places(self._next_place[target], vehicle, longer, NEVER)
+
+    def _mark_places(
+        self, place: LongArray, vehicle: LongArray, longer: LongArray, gap_s: FloatArray | float
+    ) -> LongArray:
+        """Say of the places of vehicles when the gap behind them arrives; return the place after each vehicle's last.
+
+        ``longer`` are those that take more than one.
+        """
+        self._gap_s[place] = gap_s
         place = self._after[place]
         for number in range(1, self._most_places):
             if number > 1:
                 longer = longer[self._more_places[vehicle[longer]] >= number]
-            self._gap_s[place[longer]] = NEVER
+            self._gap_s[place[longer]] = gap_s if isinstance(gap_s, float) else gap_s[longer]
             place[longer] = self._after[place[longer]]
-        self._next_place[target] = place
-
-    def _long(self, vehicle: LongArray) -> LongArray:
-        """Return which vehicles take more than one place."""
-        return self._more_places[vehicle].nonzero()[0]
+        return place
 
     def slots(self, rows: IntArray | LongArray) -> tuple[LongArray, LongArray]:
         """Return where the rings of some rows start in `entry_s` and `exit_s`, and their sizes."""
