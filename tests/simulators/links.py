@@ -29,6 +29,20 @@ def chain(
     )
 
 
+def at_random(rng: np.random.Generator, nodes: int, links: int) -> Roads:
+    """Return a ring of nodes with links across it, of any length, speed, width and capacity."""
+    from_node = np.concatenate([np.arange(nodes), rng.integers(0, nodes, links - nodes)]).astype(np.int32)
+    to_node = np.concatenate([(np.arange(nodes) + 1) % nodes, rng.integers(0, nodes, links - nodes)]).astype(np.int32)
+    return roads_from(
+        from_node,
+        to_node,
+        length_m=rng.uniform(2, 400, links),
+        speed_ms=rng.uniform(5, 30, links),
+        lanes=rng.integers(1, 5, links).astype(np.int32),
+        capacity_vps=rng.uniform(0.1, 2.4, links),
+    )
+
+
 def along(roads: Roads) -> IntArray:
     """Return next links of one zone at the end of a chain."""
     return np.append(np.arange(len(roads)), EXIT).astype(np.int32)[None, :]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simulators.engine import EXIT, Engine, Trips
 from simulators.roads import roads_from
 from simulators.sensors import passed_at
-from tests.simulators.links import along, chain, departures, every, run
+from tests.simulators.links import along, at_random, chain, departures, every, run
 
 
 def test_at_free_flow_the_travel_time_is_length_over_speed_however_the_links_are_cut() -> None:
@@ -156,23 +156,14 @@ def test_production_of_a_ring_rises_with_accumulation_to_its_capacity_and_falls_
 def test_at_any_time_all_who_entered_are_inside_or_have_left(seed: int, closures: list[tuple[int, int]]) -> None:
     rng = np.random.default_rng(seed)
     nodes, links = 8, 20
-    from_node = np.concatenate([np.arange(nodes), rng.integers(0, nodes, links - nodes)]).astype(np.int32)
-    to_node = np.concatenate([(np.arange(nodes) + 1) % nodes, rng.integers(0, nodes, links - nodes)]).astype(np.int32)
-    roads = roads_from(
-        from_node,
-        to_node,
-        length_m=rng.uniform(2, 400, links),
-        speed_ms=rng.uniform(5, 30, links),
-        lanes=rng.integers(1, 5, links).astype(np.int32),
-        capacity_vps=rng.uniform(0.1, 2.4, links),
-    )
+    roads = at_random(rng, nodes, links)
     count = 400
     origin = np.sort(rng.integers(0, nodes, count)).astype(np.int32)
     depart = np.concatenate([np.sort(rng.uniform(0, 150, (origin == node).sum())) for node in range(nodes)])
     engine = Engine(roads, Trips(depart, origin, rng.integers(0, 3, count).astype(np.int16)))
     for second in range(300):
         if second % 60 == 0:  # routes change under way
-            ways = [rng.choice(np.flatnonzero(from_node == node), 3) for node in range(nodes)]
+            ways = [rng.choice(np.flatnonzero(roads.from_node == node), 3) for node in range(nodes)]
             next_link = np.stack(ways, axis=1).astype(np.int32)
             next_link[np.arange(3), rng.integers(0, nodes, 3)] = EXIT
         for link, at in closures:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulators.engine import EXIT, Engine, Trips
 from simulators.roads import IntArray, Roads, Signals, roads_from
 from simulators.vehicles import CAR, KINDS, TRUCK
-from tests.simulators.links import along, chain, departures, every, run
+from tests.simulators.links import along, at_random, chain, departures, every, run
 
 ALWAYS = 1e12
 
@@ -157,16 +157,7 @@ def test_nobody_is_lost_with_signals_trucks_and_closures_and_a_resumed_run_ends_
 ) -> None:
     rng = np.random.default_rng(seed)
     nodes, links, count = 8, 20, 400
-    from_node = np.concatenate([np.arange(nodes), rng.integers(0, nodes, links - nodes)]).astype(np.int32)
-    to_node = np.concatenate([(np.arange(nodes) + 1) % nodes, rng.integers(0, nodes, links - nodes)]).astype(np.int32)
-    roads = roads_from(
-        from_node,
-        to_node,
-        length_m=rng.uniform(2, 400, links),
-        speed_ms=rng.uniform(5, 30, links),
-        lanes=rng.integers(1, 5, links).astype(np.int32),
-        capacity_vps=rng.uniform(0.1, 2.4, links),
-    )
+    roads = at_random(rng, nodes, links)
     plans = {int(link): (40.0, float(rng.integers(5, 35)), float(rng.integers(0, 40))) for link in range(0, links, 2)}
     roads = replace(lit(roads, plans), capacity_drop=None if drop is None else np.full(links, drop))
     origin = np.sort(rng.integers(0, nodes, count)).astype(np.int32)
@@ -177,7 +168,7 @@ def test_nobody_is_lost_with_signals_trucks_and_closures_and_a_resumed_run_ends_
     places = np.array([each.places for each in KINDS])[kind]
     for second in range(300):
         if second % 60 == 0:
-            ways = [rng.choice(np.flatnonzero(from_node == node), 3) for node in range(nodes)]
+            ways = [rng.choice(np.flatnonzero(roads.from_node == node), 3) for node in range(nodes)]
             next_link = np.stack(ways, axis=1).astype(np.int32)
             next_link[np.arange(3), rng.integers(0, nodes, 3)] = EXIT
         for link, at, share in closures:
