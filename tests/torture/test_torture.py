@@ -71,13 +71,15 @@ class TestOnKafka:
     def test_a_broken_program_is_found_out(
         self, mutant: str, kills: int, caught_by: set[str], not_by: set[str], tmp_path: Path, jars_folder: Path
     ) -> None:
-        for seed in (7, 8, 9):  # a kill right after a checkpoint shows nothing
+        # A kill right after a checkpoint shows nothing, and the run with acknowledgements that come too early may end
+        # while its alerts are still on their way: found out as well, but not by what is looked for here.
+        for seed in range(7, 13):
             plan = Plan(
                 kills=kills, seed=seed, mutant=mutant, only=("all-workers",), gentle=False, production=False,
                 checkpoint_s=4.0, minutes=0.35, columns=5, rows=4, partitions=4,
             )  # fmt: skip
             verdict = judge(torture(plan, tmp_path / str(seed), jars=jars_folder))
-            if not verdict.exact:
+            if caught_by <= verdict.failed():
                 break
         assert caught_by <= verdict.failed(), told(verdict)
         assert not not_by & verdict.failed(), told(verdict)
