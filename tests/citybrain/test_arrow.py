@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from citybrain.arrow import Codec, Column, schema_of, texts_of
 from citybrain.errors import BadRecord
 from citybrain.records import Forecasts, Readings, SegmentStates, decode, encode
+from tests.conftest import ROOT
 from tests.fakes import forecasts, grid_network, segment_states
 from tests.streams.build import readings
 
@@ -109,6 +112,15 @@ def test_columns_that_are_no_whole_arrays_are_written_alike() -> None:
     every_second = [array[::2] for array in whole]
     for _ in range(2):
         assert codec.write(every_second, {}) == by_pyarrow([array.copy() for array in every_second], {})
+
+
+def test_writing_does_not_load_pandas() -> None:
+    # A process that only sends, such as ingest, would pay for it with half a second and 40 MB.
+    script = (
+        "import sys; from citybrain.records import encode; from ingest.publish import heartbeat;"
+        "encode(heartbeat('n', 's', 1, 1)); sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_column_of_another_length_is_refused_though_its_form_is_known() -> None:
