@@ -7,10 +7,11 @@ physically impossible is the business of `streams.clean`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +30,9 @@ SOURCE_LENGTH = 64
 
 _ONE = msgspec.json.Decoder(JsonReading)
 _MANY = msgspec.json.Decoder(list[JsonReading])
+_DETECTOR, _SOURCE = attrgetter("detector"), attrgetter("source")
+_INSTANTS = attrgetter("observed_from"), attrgetter("observed_to")
+_METRICS = tuple(map(attrgetter, ("count_veh", "flow_vph", "speed_kmh", "occupancy", "travel_time_s")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +120,14 @@ class JsonEdge:
         refused += malformed
         if not rows:
             return NOTHING
-        named_detectors, began, ended, *metrics, sources = zip(*map(msgspec.structs.astuple, rows), strict=True)
-        from_ms, to_ms = _instants(began), _instants(ended)
-        detector = np.fromiter(map(self._rows.get, named_detectors, repeat(-1)), np.int32, len(rows))
+        sources = list(map(_SOURCE, rows))
+        from_ms, to_ms = (_instants(list(map(get, rows))) for get in _INSTANTS)
+        detector = np.fromiter(map(self._rows.get, map(_DETECTOR, rows), repeat(-1)), np.int32, len(rows))
         good = (from_ms >= 0) & (to_ms > from_ms) & (detector >= 0)
         named = {name: bool(0 < len(name) <= SOURCE_LENGTH) for name in set(sources)}
         if not all(named.values()):
             good &= np.array([named[name] for name in sources])
-        columns: list[Any] = [np.array(places), detector, from_ms, to_ms, *map(_metric, metrics)]
+        columns: list[Any] = [np.array(places), detector, from_ms, to_ms, *(_metric(rows, get) for get in _METRICS)]
         if good.all():
             return _Columns(*[*columns, sources])
         for at in np.flatnonzero(~good).tolist():
@@ -217,12 +221,13 @@ def _instant_ms(stamp: str | int) -> int:
         return -1
 
 
-def _metric(values: tuple[float | None, ...]) -> FloatArray:
+def _metric(rows: Sequence[JsonReading], get: Callable[[JsonReading], float | None]) -> FloatArray:
     """Return a column, NaN for None; most metrics are there in all readings, or in none."""
-    if values[0] is not None:
+    if get(rows[0]) is not None:
         with contextlib.suppress(TypeError):  # None is no float
-            return np.fromiter(values, np.float64, len(values))
-    elif values.count(None) == len(values):
+            return np.fromiter(map(get, rows), np.float64, len(rows))
+    values = list(map(get, rows))
+    if values.count(None) == len(values):
         return np.full(len(values), np.nan)
     return np.array(values, dtype=np.float64)
 

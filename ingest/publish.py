@@ -6,12 +6,14 @@ watermark), so that no partition holds the city back. Rows always go before a wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from citybrain.errors import ConfigError
 from citybrain.network import Network
@@ -19,7 +21,12 @@ from citybrain.records import Readings, encode
 from citybrain.wire import Output
 
 ROWS_PER_MESSAGE = 2000
+ROWS_OF_AN_INTERVAL = 250
+"""From so many rows an interval on, a message holds only one: a worker counts them without looking at each row's
+time, and knows the list of detectors again."""
 HEARTBEAT_MS = 5000
+
+IndexArray = npt.NDArray[np.intp]
 
 _ARRAYS = tuple(f.name for f in fields(Readings) if f.type not in ("str", "int"))
 
@@ -107,8 +114,9 @@ def heartbeat(network: str, source: str, received_ms: int, watermark_ms: int) ->
 def messages(network: Network, readings: Readings) -> Iterator[Output]:
     """Cut readings into messages, partition by partition, the order of rows kept.
 
-    Where a partition has more rows than one message holds, all but the last carry a watermark before all of them:
-    one that covers rows still to come would make these late. (A watermark that goes back says nothing new.)
+    Where a partition has more rows than one message holds, or many of several intervals one after another, all but the
+    last message carry a watermark before all of them: one that covers rows still to come would make these late. (A
+    watermark that goes back says nothing new.)
     """
     if len(readings):
         earlier = min(int(readings.observed_from_ms.min()), readings.watermark_ms)
@@ -117,8 +125,7 @@ def messages(network: Network, readings: Readings) -> Iterator[Output]:
         bounds = np.searchsorted(partition[order], np.arange(network.partitions + 1))
         for number in range(network.partitions):
             begin, end = int(bounds[number]), int(bounds[number + 1])
-            for at in range(begin, end, ROWS_PER_MESSAGE):
-                to = min(at + ROWS_PER_MESSAGE, end)
+            for at, to in _cuts(readings, order[begin:end], begin):
                 watermark = readings.watermark_ms if to == end else earlier
                 yield _output(number, take(readings, order[at:to], watermark))
         silent = np.flatnonzero(bounds[1:] == bounds[:-1]).tolist()
@@ -129,11 +136,30 @@ def messages(network: Network, readings: Readings) -> Iterator[Output]:
         yield from _to_all(network, empty, silent)
 
 
+def _cuts(readings: Readings, rows: IndexArray, first: int) -> Iterator[tuple[int, int]]:
+    """Yield the begin and end of each message of a partition's rows, counted from ``first``."""
+    begins, ends = readings.observed_from_ms[rows], readings.observed_to_ms[rows]
+    steps = np.flatnonzero((begins[1:] != begins[:-1]) | (ends[1:] != ends[:-1])) + 1
+    if len(rows) < ROWS_OF_AN_INTERVAL * (len(steps) + 1):
+        steps = steps[:0]
+    for begin, end in pairwise([0, *steps.tolist(), len(rows)]):
+        for at in range(begin, end, ROWS_PER_MESSAGE):
+            yield first + at, first + min(at + ROWS_PER_MESSAGE, end)
+
+
 def take(readings: Readings, rows: np.ndarray | slice, watermark_ms: int | None = None) -> Readings:
     """Return some rows of the readings."""
     columns = {name: getattr(readings, name)[rows] for name in _ARRAYS}
     watermark = readings.watermark_ms if watermark_ms is None else watermark_ms
     return replace(readings, watermark_ms=watermark, **columns)
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Return readings of one feed, told one after another, as one batch: the newest reception, the last watermark."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    return replace(parts[-1], received_ms=max(part.received_ms for part in parts), **columns)
 
 
 def _to_all(network: Network, empty: Readings, partitions: Iterable[int] | None = None) -> Iterator[Output]:

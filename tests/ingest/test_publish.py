@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from citybrain.errors import ConfigError
 from citybrain.records import Readings, decode
-from ingest.publish import ROWS_PER_MESSAGE, Publisher, messages
+from ingest.publish import ROWS_OF_AN_INTERVAL, ROWS_PER_MESSAGE, Publisher, messages
 from tests.fakes import grid_network
 from tests.ingest.build import START_MS, Remembered, readings
 
@@ -55,6 +55,22 @@ def test_rows_go_before_a_watermark_that_covers_them(rows: int, intervals: int) 
         if output.partition == NETWORK.detector_partition[0]:
             assert (batch.observed_to_ms > told_ms).all()
             told_ms = max(told_ms, batch.watermark_ms)
+
+
+@pytest.mark.parametrize(
+    ("each", "sizes"),
+    [
+        (ROWS_OF_AN_INTERVAL, [ROWS_OF_AN_INTERVAL] * 3),
+        (ROWS_OF_AN_INTERVAL - 1, [3 * (ROWS_OF_AN_INTERVAL - 1)]),
+        (ROWS_PER_MESSAGE + 1, [ROWS_PER_MESSAGE, 1] * 3),
+    ],
+)
+def test_a_message_holds_one_interval_where_that_is_worth_it(each: int, sizes: list[int]) -> None:
+    to_ms = np.repeat([START_MS + 30_000, START_MS + 60_000, START_MS + 90_000], each).tolist()
+    outputs = list(messages(NETWORK, readings(NETWORK, [0] * len(to_ms), to_ms=to_ms)))
+    batches = [decode(Readings, output.value) for output in outputs if output.partition == 0]
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate([batch.observed_to_ms for batch in batches]).tolist() == to_ms
 
 
 def test_a_partition_without_rows_hears_the_watermark_all_the_same() -> None:
