@@ -7,9 +7,10 @@ recognised downstream. Times come from the Kafka record, never from a clock, so 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from threading import Event, Thread
 from typing import Any
@@ -27,13 +28,19 @@ from citybrain.records import LongArray, Readings
 from citybrain.topics import PREFIX, topic_address
 from citybrain.wire import Output
 from infra.kafka.client import Brokers
+from ingest.backlog import Backlog, Chunk
 from ingest.jsonedge import Edge, JsonEdge, Refusal
-from ingest.publish import Producer, Publisher, take
+from ingest.publish import Producer, Publisher, joined, take
 
 STAGE = "batcher"
 MESSAGES = 20_000
-"""Most messages in hand: with 16 partitions, batches of a thousand readings when there is a backlog."""
+"""Most messages read at once."""
+IN_HAND = 200_000
+"""Messages in hand after which no more are read: when there is a backlog, batches of some thousand readings a
+partition, which hold whole intervals of a city of 10,000 segments."""
 WAIT_S = 0.1
+GATHER_S = 1.0
+"""How long it reads on at most before it sends, while there is a backlog."""
 RETRY_S = 0.5
 ANSWER_S = 5.0
 EXCERPT = 300
@@ -46,7 +53,7 @@ _SETTINGS: dict[str, Any] = {
     "auto.offset.reset": "earliest",
     "session.timeout.ms": 10_000,
     "heartbeat.interval.ms": 1000,
-    # Small fetches take turns between partitions, so that a backlog is read in about the order of its time.
+    # Small fetches, so that little is read of a partition before it is seen to be ahead (`ingest.backlog`).
     "max.partition.fetch.bytes": 256 * 1024,
     "queued.max.messages.kbytes": 16 * 1024,
     "reconnect.backoff.ms": 50,
@@ -57,6 +64,31 @@ _SETTINGS: dict[str, Any] = {
 }
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Hand:
+    """What was read and is not sent yet.
+
+    Attributes
+    ----------
+    readings
+        Columns with their watermarks, in the order in which they were read.
+    letters
+        What was refused.
+    messages
+        How many were read.
+    record_ms
+        Newest record time, ms UTC.
+    next
+        The offset to go on with in each partition, once all of it is durable.
+    """
+
+    readings: list[Readings] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    messages: int = 0
+    record_ms: int = 0
+    next: dict[int, int] = field(default_factory=dict)
 
 
 class Batcher:
@@ -87,6 +119,8 @@ class Batcher:
         self._producer = producer
         self._metrics = metrics or Metrics()
         self._watermarks = Watermarks()
+        self._backlog = Backlog(time.monotonic())
+        self._waiting: set[int] = set()
         self._starts: dict[int, int] = {}
         self._stop = Event()
         self._thread: Thread | None = None
@@ -115,19 +149,51 @@ class Batcher:
         try:
             consumer.subscribe([self._topic], on_assign=self._assigned)
             while not stop.is_set():
-                read = consumer.consume(MESSAGES, WAIT_S)
-                messages = read
-                if list(map(Message.error, read)).count(None) < len(read):
-                    messages = [raw for raw in read if raw.error() is None]
-                    _tell_errors(read)
-                partition = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
-                if messages and self._send(consumer, messages, partition, stop):
-                    self._commit(consumer, messages, partition)
+                hand = self._gather(consumer, stop)
+                if hand.messages and self._send(hand, stop):
+                    self._commit(consumer, hand)
         finally:
             consumer.close()
 
+    def _gather(self, consumer: Consumer, stop: Event) -> Hand:
+        """Read what is there, and more while there is a backlog: columns are made at once, messages are let go."""
+        hand, until_s = Hand(), time.monotonic() + GATHER_S
+        while True:
+            read = _chunk(consumer.consume(MESSAGES, WAIT_S))
+            behind = self._behind(consumer)
+            due = self._backlog.due(read, behind, time.monotonic())
+            self._hold_back(consumer)
+            if due.messages:
+                self._take(hand, due, behind)
+            enough = hand.messages >= IN_HAND or time.monotonic() > until_s or stop.is_set()
+            if enough or not (read.messages and behind):
+                return hand
+
+    def _hold_back(self, consumer: Consumer) -> None:
+        """Let partitions that are ahead of the others wait, and go on with those that are not any more."""
+        mine = {part.partition for part in consumer.assignment()}
+        ahead = self._backlog.ahead & mine
+        changes = (consumer.pause, ahead - self._waiting), (consumer.resume, (self._waiting & mine) - ahead)
+        for change, numbers in changes:
+            if numbers:
+                change([TopicPartition(self._topic, number) for number in numbers])
+        self._waiting = ahead
+
+    def _take(self, hand: Hand, due: Chunk, behind: Sequence[int]) -> None:
+        read = list(map(Message.value, due.messages))
+        values: list[bytes] = read if all(read) else [value or b"" for value in read]  # type: ignore[assignment]
+        edge = self._edge.decode(values, due.record_ms)
+        hand.readings += self._watermarks.told(edge, due.partition, [*behind, *self._backlog.kept])
+        hand.letters += dead_letters(due.messages, edge.refused, "readings-json")
+        hand.messages += len(due.messages)
+        hand.record_ms = max(hand.record_ms, int(due.record_ms.max()))
+        hand.next |= _following(due)
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._watermarks = Watermarks()
+        # What is kept is read again: nothing of it was committed.
+        self._backlog = Backlog(time.monotonic())
+        self._waiting = {part.partition for part in partitions}
         self._starts = {}
         try:
             for part in consumer.committed(partitions, timeout=ANSWER_S):
@@ -136,34 +202,28 @@ class Batcher:
         except KafkaException as error:
             log.info("batcher_starts_unknown", error=str(error))
 
-    def _send(self, consumer: Consumer, messages: list[Message], partition: LongArray, stop: Event) -> bool:
-        read = list(map(Message.value, messages))
-        values: list[bytes] = read if all(read) else [value or b"" for value in read]  # type: ignore[assignment]
-        record_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, len(messages))
-        edge = self._edge.decode(values, record_ms)
-        readings = self._timed(consumer, partition, edge)
-        letters = list(dead_letters(messages, edge.refused, "readings-json"))
+    def _send(self, hand: Hand, stop: Event) -> bool:
+        readings = [in_order(batch) for batch in by_source(hand.readings)]
         while True:
             try:
                 for batch in readings:
-                    self._publisher.publish(in_order(batch))
-                self._producer.send(_outputs(letters), int(record_ms.max()))
+                    self._publisher.publish(batch)
+                self._producer.send(_outputs(hand.letters), hand.record_ms)
                 self._producer.flush(stop)
                 break
             except BrokerUnavailable as error:
-                log.warning("batcher_waits_for_broker", error=str(error), messages=len(messages))
+                log.warning("batcher_waits_for_broker", error=str(error), messages=hand.messages)
                 if stop.wait(RETRY_S):
                     return False
-        self._metrics.count("citybrain_messages_total", STAGE, by=len(messages))
-        for letter in letters:
+        self._metrics.count("citybrain_messages_total", STAGE, by=hand.messages)
+        for letter in hand.letters:
             self._metrics.count("citybrain_dead_letters_total", STAGE, letter.reason, by=letter.count)
         return True
 
-    def _timed(self, consumer: Consumer, partition: LongArray, edge: Edge) -> list[Readings]:
-        behind = [
-            number for number in (part.partition for part in consumer.assignment()) if self._is_behind(consumer, number)
-        ]
-        return self._watermarks.told(edge, partition, behind)
+    def _behind(self, consumer: Consumer) -> list[int]:
+        """Return the partitions that hold messages beyond those in hand."""
+        numbers = [part.partition for part in consumer.assignment()]
+        return [number for number in numbers if self._is_behind(consumer, number)]
 
     def _is_behind(self, consumer: Consumer, number: int) -> bool:
         """Return whether the partition holds messages beyond those in hand, or has not been heard of yet."""
@@ -174,21 +234,35 @@ class Batcher:
         position = consumer.position([part])[0].offset
         return bounds[1] > (position if position >= 0 else self._starts.get(number, -1))
 
-    def _commit(self, consumer: Consumer, messages: list[Message], partition: LongArray) -> None:
-        # The last message of each partition: the first, seen from the end.
-        numbers, from_end = np.unique(partition[::-1], return_index=True)
-        last = (len(messages) - 1 - from_end).tolist()
-        newest = {
-            number: int(messages[at].offset() or 0) + 1 for number, at in zip(numbers.tolist(), last, strict=True)
-        }
+    def _commit(self, consumer: Consumer, hand: Hand) -> None:
         try:
             consumer.commit(
-                offsets=[TopicPartition(self._topic, number, offset) for number, offset in newest.items()],
+                offsets=[TopicPartition(self._topic, number, offset) for number, offset in hand.next.items()],
                 asynchronous=False,
             )
         except KafkaException as error:
             # The partitions have gone to another batcher, or the broker is away: these readings will come twice.
             log.info("batcher_commit_failed", error=str(error))
+
+
+def _chunk(read: list[Message]) -> Chunk:
+    """Return what was read without the errors, which are told."""
+    messages = read
+    if list(map(Message.error, read)).count(None) < len(read):
+        messages = [raw for raw in read if raw.error() is None]
+        _tell_errors(read)
+    partition = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
+    record_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, len(messages))
+    return Chunk(messages, partition, record_ms)
+
+
+def _following(chunk: Chunk) -> dict[int, int]:
+    """Return the offset after the last message of each partition."""
+    # The last message of each partition: the first, seen from the end.
+    numbers, from_end = np.unique(chunk.partition[::-1], return_index=True)
+    last = (len(chunk.messages) - 1 - from_end).tolist()
+    offsets = [int(chunk.messages[at].offset()) + 1 for at in last]
+    return dict(zip(numbers.tolist(), offsets, strict=True))
 
 
 class Watermarks:
@@ -222,6 +296,17 @@ class Watermarks:
             self._by_source[readings.source] = newest_ms
             told.append(replace(readings, watermark_ms=min(newest_ms, limit_ms)))
         return told
+
+
+def by_source(parts: Sequence[Readings]) -> list[Readings]:
+    """Put the readings of each source together, sources in the order in which they first appear.
+
+    The watermark is the one told last, after all of the rows.
+    """
+    found: dict[str, list[Readings]] = {}
+    for part in parts:
+        found.setdefault(part.source, []).append(part)
+    return [joined(of_one) for of_one in found.values()]
 
 
 def in_order(readings: Readings) -> Readings:

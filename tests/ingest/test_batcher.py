@@ -17,12 +17,13 @@ from citybrain.wire import Message, Output
 from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
-from ingest.batcher import Batcher, Watermarks, in_order
+from ingest.batcher import Batcher, Watermarks, by_source, in_order
 from ingest.jsonedge import JsonEdge
 from tests.broker import FreshTopics
 from tests.fakes import grid_network
 from tests.infra.kafka.test_tail import wait_until
 from tests.ingest.build import START_MS, readings
+from tests.streams.build import aggregate
 
 NETWORK = grid_network()
 
@@ -94,6 +95,46 @@ def test_json_readings_become_batches_and_bad_ones_dead_letters(broker: Brokers,
     again.stop()
     heard.stop()
     assert heard.flows() == [*range(300), 1000], "what was committed is not read again"
+
+
+@pytest.mark.broker
+def test_after_an_hour_of_absence_no_reading_is_too_late(
+    broker: Brokers, fresh_topics: FreshTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client reads one partition to its end before it begins with another; a worker would refuse the rest."""
+    # A backlog of a few thousand messages is to be what a city's millions are: more than is read at once.
+    monkeypatch.setattr("ingest.batcher.MESSAGES", 500)
+    monkeypatch.setattr("ingest.batcher.IN_HAND", 1000)
+    town = grid_network(6, 5, partitions=8)
+    run = fresh_topics(town.partitions)
+    producer = JsonProducer(broker, run)
+    for begin_ms in range(START_MS, START_MS + 120 * 30_000, 30_000):
+        span = {"observed_from": begin_ms, "observed_to": begin_ms + 30_000}
+        each = [(name.encode(), message(name, 300, **span), begin_ms + 31_000) for name in town.detectors.id.tolist()]
+        producer.send("readings-json", each)
+    producer.flush()
+    producer.close()
+    stage = aggregate(town)
+    rings = [stage.new(partition) for partition in range(town.partitions)]
+    counted = [0] * town.partitions
+    refused: list[DeadLetter] = []
+
+    def hear(told: Message) -> None:
+        results = stage.step(rings[told.partition], told)
+        counted[told.partition] += results.read[1] if results.read else 0
+        refused.extend(results.refused)
+
+    tail = Tail(broker, ["readings"], hear, run=run, last=1_000_000)
+    tail.start()
+    batcher = Batcher(broker, town, BatchProducer(broker, run), run=run)
+    batcher.start()
+    whole = 120 * len(town.detectors)
+    assert wait_until(lambda: sum(counted) + sum(letter.count for letter in refused) == whole, 60)
+    batcher.stop()
+    tail.stop()
+    assert refused == []
+    # The last panes wait for a word that is later than they are.
+    assert min(ring.watermark_ms for ring in rings) >= START_MS + 119 * 30_000
 
 
 class Dying:
@@ -181,6 +222,17 @@ def test_single_readings_are_sent_by_interval_and_detector_and_repeats_stay_behi
     assert sent.detector.tolist() == [1, 2, 3, 3, 3]
     assert sent.observed_to_ms.tolist() == [earlier] * 4 + [later]
     assert sent.flow_vph.tolist() == [1, 3, 2, 4, 0]
+
+
+def test_what_was_read_of_a_source_in_several_pieces_is_put_together_with_the_last_watermark() -> None:
+    pieces = [
+        readings(NETWORK, [3], source="north", received_ms=START_MS + 9, watermark_ms=START_MS + 5),
+        readings(NETWORK, [1], source="south", watermark_ms=START_MS + 6),
+        readings(NETWORK, [2, 4], source="north", received_ms=START_MS + 8, watermark_ms=START_MS + 4),
+    ]
+    north, south = by_source(pieces)
+    assert (north.detector.tolist(), north.received_ms, north.watermark_ms) == ([3, 2, 4], START_MS + 9, START_MS + 4)
+    assert (south.detector.tolist(), south.watermark_ms) == ([1], START_MS + 6)
 
 
 @pytest.mark.broker
