@@ -49,6 +49,8 @@ class Topic:
         How long messages are kept; None keeps the newest of each key (compaction).
     purpose
         One sentence for the documentation.
+    appended
+        True where the record time is when the broker took the message, whatever the sender says.
     """
 
     name: TopicName
@@ -57,6 +59,7 @@ class Topic:
     spread: Literal["city", "one"]
     retention_ms: int | None
     purpose: str
+    appended: bool = False
 
     @property
     def compacted(self) -> bool:
@@ -120,7 +123,15 @@ TOPICS: dict[TopicName, Topic] = {
         Topic(
             "forecasts", "forecasts (Arrow)", "partition/pane", "city", _WEEK, "Speed 5 to 60 min ahead with quantiles."
         ),
-        Topic("signals", "signals (JSON)", "partition/pane", "one", _WEEK, "What the warning models say of segments."),
+        Topic(
+            "signals",
+            "signals (JSON)",
+            "partition/pane",
+            "one",
+            _WEEK,
+            "What the warning models say of segments.",
+            appended=True,
+        ),
         Topic(
             "alerts", "alert (JSON)", "alert id", "one", 30 * DAY_MS, "Life cycle of alerts, one per cause and place."
         ),

@@ -273,7 +273,8 @@ class Lookout:
         return [f"stage {look.stage}: {now} messages wait, {SMALL_LAG} allowed unless they grow fewer"]
 
     def _old(self, looks: Sequence[Look]) -> list[str]:
-        newest = max((at for look in looks for at in look.record_ms.values()), default=0)
+        # Only of stages with a watermark: others may read topics whose times are the broker's.
+        newest = max((at for look in looks if look.watermark_ms for at in look.record_ms.values()), default=0)
         now_ms = time.time_ns() // 1_000_000 if self._wall_clock else newest
         reasons = []
         for look in looks:

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import msgspec
 
+from citybrain.clock import utc
+from citybrain.errors import BadRecord
 from citybrain.messages import REPORTS, AlertEvent, Signal, Signals, decode_json, encode_json
 from citybrain.network import Network
 from citybrain.settings import Thresholds
@@ -14,14 +16,19 @@ from citybrain.topics import TopicName
 from citybrain.wire import Message, Output
 from models.cases import Case, Casebook
 from streams.panes import require_network
-from streams.stage import NOTHING, Results
+from streams.stage import NOTHING, Results, refusal
 from streams.states import state_of
 
 _FORMAT = "alert-1"
 WAIT_PANES, WAIT_MS = 3, 15 * 60_000
-"""A pane waits for every partition until one so many panes, and so much later, has been seen: a partition whose worker
-died comes behind by what it takes to replace it, and after an outage some catch up minutes before others. What it has
-to say by then would be lost, and its open alerts would be told to be over."""
+"""A pane waits for every partition until one so many panes, and so much later, has been seen ..."""
+SILENT_MS = 2 * 60_000
+"""... and the partitions that keep it waiting have said nothing for so long by the broker's clock. What a partition
+says of a pane that was worked on is lost, and its open alerts were told to be over. Event time alone does not tell a
+partition whose worker died (45 s until it is replaced) from one that is behind: workers that come back after hours work
+on a quarter of an hour in less than a second (docs/decisions/0013-alerts-wait-by-the-brokers-clock.md)."""
+MOST_PANES = 1440
+"""Panes that wait; beyond, the oldest is worked on without the partition that keeps it waiting."""
 
 
 class AlertState(msgspec.Struct):
@@ -37,8 +44,14 @@ class AlertState(msgspec.Struct):
         By pane start: by partition its signals.
     done_ms
         Start of the newest pane that was worked on; -1 before the first.
-    reports
-        By event id: its signal.
+    reports, from_ms
+        By event id: its signal, and when it began. A backlog tells of it before the panes of that time.
+    spoke_ms
+        By partition when it spoke last, by the broker's clock, ms UTC.
+    begun_ms
+        When the first of them spoke, -1 before.
+    told_ms
+        By partition the start of the newest pane that it spoke of.
     """
 
     format: str
@@ -47,6 +60,10 @@ class AlertState(msgspec.Struct):
     waiting: dict[int, dict[int, tuple[Signal, ...]]]
     reports: dict[str, Signal]
     done_ms: int = -1
+    spoke_ms: dict[int, int] = {}
+    begun_ms: int = -1
+    told_ms: dict[int, int] = {}
+    from_ms: dict[str, int] = {}
 
 
 class AlertStage:
@@ -70,22 +87,36 @@ class AlertStage:
 
     def load(self, partition: int, blob: bytes) -> AlertState:
         """Return the state that was dumped."""
-        return state_of(AlertState, blob, _FORMAT, self._network.version)
+        state = state_of(AlertState, blob, _FORMAT, self._network.version)
+        if not state.told_ms and state.done_ms >= 0:  # a snapshot of before: what comes again is a repeat
+            state.told_ms = dict.fromkeys(range(self._network.partitions), state.done_ms)
+        return state
 
     def step(self, state: AlertState, message: Message) -> Results:
         """Take the signals of one partition, and work on every pane that is complete with them."""
         signals = decode_json(Signals, message.value)
         require_network(signals.network, self._network.version)
         if signals.partition == REPORTS:
-            _note(state.reports, signals.signals)
+            _note(state, signals)
             return NOTHING
-        if signals.pane_start_ms <= state.done_ms:
-            return NOTHING
-        state.waiting.setdefault(signals.pane_start_ms, {})[signals.partition] = signals.signals
+        if state.begun_ms < 0:
+            state.begun_ms = message.record_ms
+        state.spoke_ms[signals.partition] = max(message.record_ms, state.spoke_ms.get(signals.partition, -1))
+        start_ms, before_ms = signals.pane_start_ms, state.told_ms.get(signals.partition, -1)
+        state.told_ms[signals.partition] = max(start_ms, before_ms)
+        if start_ms <= state.done_ms:
+            # What comes twice says nothing new; what comes too late is lost, if it says anything.
+            return self._too_late(state, signals, message) if start_ms > before_ms and signals.signals else NOTHING
+        state.waiting.setdefault(start_ms, {})[signals.partition] = signals.signals
         events: list[AlertEvent] = []
         while (pane_start_ms := self._complete(state, signals.pane_ms)) is not None:
             events += self._advance(state, pane_start_ms, signals.pane_ms)
         return Results([_output(event) for event in events])
+
+    def _too_late(self, state: AlertState, signals: Signals, message: Message) -> Results:
+        seen, done = (utc(at_ms).isoformat() for at_ms in (signals.pane_start_ms, state.done_ms))
+        detail = f"partition {signals.partition}, pane of {seen} seen, after {done} allowed (alerts are made up to it)"
+        return Results(refused=[refusal(self.name, message, BadRecord("late", detail))])
 
     def _complete(self, state: AlertState, pane_ms: int) -> int | None:
         if not state.waiting:
@@ -93,8 +124,14 @@ class AlertStage:
         oldest, newest = min(state.waiting), max(state.waiting)
         # Each speaks of its panes in order: who has spoken of a later one says nothing of this one any more.
         spoke = {partition for by_partition in state.waiting.values() for partition in by_partition}
-        all_spoke = len(spoke) >= self._network.partitions
-        return oldest if all_spoke or newest - oldest >= max(WAIT_PANES * pane_ms, WAIT_MS) else None
+        awaited = set(range(self._network.partitions)) - spoke
+        if not awaited or len(state.waiting) > MOST_PANES:
+            return oldest
+        if newest - oldest < max(WAIT_PANES * pane_ms, WAIT_MS):
+            return None
+        now_ms = max(state.spoke_ms.values())
+        heard_ms = max(state.spoke_ms.get(partition, state.begun_ms) for partition in awaited)
+        return oldest if now_ms - heard_ms >= SILENT_MS else None
 
     def _advance(self, state: AlertState, pane_start_ms: int, pane_ms: int) -> list[AlertEvent]:
         by_partition, end_ms = state.waiting.pop(pane_start_ms), pane_start_ms + pane_ms
@@ -102,7 +139,9 @@ class AlertStage:
         signals = [signal for partition in sorted(by_partition) for signal in by_partition[partition]]
         for event in [key for key, signal in state.reports.items() if _over(signal, end_ms)]:
             del state.reports[event]
-        signals += [signal for _, signal in sorted(state.reports.items())]
+            state.from_ms.pop(event, None)
+        begun = [event for event in sorted(state.reports) if state.from_ms.get(event, 0) < end_ms]
+        signals += [state.reports[event] for event in begun]
         state.cases, events = self._book.advance(state.cases, signals, pane_start_ms, pane_ms)
         return events
 
@@ -118,10 +157,11 @@ class AlertStage:
         """Do nothing: all effects are in Kafka."""
 
 
-def _note(reports: dict[str, Signal], signals: Sequence[Signal]) -> None:
+def _note(state: AlertState, signals: Signals) -> None:
     """Keep the newest word on each event. One that ends in the future lasts until then."""
-    for signal in signals:
-        reports[signal.event] = signal
+    for signal in signals.signals:
+        state.reports[signal.event] = signal
+        state.from_ms[signal.event] = signals.pane_start_ms
 
 
 def _over(signal: Signal, at_ms: int) -> bool:

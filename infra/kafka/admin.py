@@ -52,6 +52,8 @@ def topic_settings(
     instead, and a replay keeps everything until its topics are removed.
     """
     common = {"max.message.bytes": str(MESSAGE_MAX_BYTES), "min.insync.replicas": str(copies.min_insync_replicas)}
+    if topic.appended:
+        common["message.timestamp.type"] = "LogAppendTime"
     if topic.compacted:
         return common | {
             "cleanup.policy": "compact",

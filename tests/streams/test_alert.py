@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from citybrain.errors import BadRecord, ConfigError
-from citybrain.messages import REPORTS, AlertEvent, Signal, Signals, decode_json, encode_json
+from citybrain.messages import REPORTS, AlertEvent, DeadLetter, Signal, Signals, decode_json, encode_json
 from citybrain.settings import Thresholds
 from citybrain.wire import Message
-from streams.alert import AlertStage, AlertState
+from streams.alert import MOST_PANES, SILENT_MS, AlertStage, AlertState
 from tests.fakes import corridor_network
 
 NETWORK = corridor_network(8, partitions=2)
@@ -29,10 +31,14 @@ def _signals(partition: int, minute: int, *signals: Signal) -> Signals:
     )
 
 
-def _apply(stage: AlertStage, state: AlertState, *told: Signals) -> list[AlertEvent]:
-    events = []
+def _apply(
+    stage: AlertStage, state: AlertState, *told: Signals, at_ms: Callable[[Signals], int] = lambda s: s.pane_start_ms
+) -> list[AlertEvent]:
+    """Return what is told; ``at_ms`` is the broker's clock, by default that of the city: as it goes in real time."""
+    events, now_ms = [], 0
     for signals in told:
-        message = Message("signals", 0, 0, 0, b"", encode_json(signals))
+        now_ms = max(now_ms, at_ms(signals))
+        message = Message("signals", 0, 0, now_ms, b"", encode_json(signals))
         events += [decode_json(AlertEvent, output.value) for output in stage.step(state, message).outputs]
     return events
 
@@ -82,6 +88,61 @@ def test_a_partition_that_catches_up_within_a_quarter_of_an_hour_loses_nothing()
     log = _log(40)
     late = sorted(log, key=lambda s: s.pane_start_ms + (14 * 60_000 if s.partition == 0 else 0))
     assert _apply(stage, stage.new(0), *late) == _apply(stage, stage.new(0), *log)
+
+
+def test_a_partition_that_comes_back_hours_later_than_others_loses_nothing() -> None:
+    # Workers that work on a backlog: hours of the city pass in seconds of the broker's clock.
+    stage = AlertStage(NETWORK, Thresholds())
+    log = _log(300)
+    late = sorted(log, key=lambda s: s.pane_start_ms + (200 * 60_000 if s.partition == 0 else 0))
+    assert _apply(stage, stage.new(0), *late, at_ms=lambda s: s.pane_start_ms // 240) == _apply(
+        stage, stage.new(0), *log
+    )
+
+
+def test_a_partition_that_stays_away_in_a_backlog_is_waited_for_by_the_brokers_clock() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    only = [_signals(1, minute, SLOW[1]) for minute in range(400)]
+    state = stage.new(0)
+    before = int(SILENT_MS // 1000) - 1
+    assert _apply(stage, state, *only[:before], at_ms=lambda s: s.pane_start_ms // 60) == []
+    [opened] = _apply(stage, state, *only[before:], at_ms=lambda s: s.pane_start_ms // 60)
+    assert opened.segments == (4,)
+
+
+def test_no_more_panes_wait_than_a_snapshot_can_hold() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    state = stage.new(0)
+    _apply(stage, state, *(_signals(1, minute) for minute in range(MOST_PANES + 9)), at_ms=lambda s: 0)
+    assert len(state.waiting) == MOST_PANES
+
+
+def test_what_comes_too_late_is_refused_and_what_comes_twice_is_not() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    state = stage.new(0)
+    _apply(stage, state, *(_signals(1, minute) for minute in range(30)))
+
+    def refused(signals: Signals) -> list[DeadLetter]:
+        return list(stage.step(state, Message("signals", 0, 7, 0, b"0/0", encode_json(signals))).refused)
+
+    assert refused(_signals(1, 3, SLOW[1])) == [], "a repeat"
+    assert refused(_signals(0, 2)) == [], "it says nothing"
+    [letter] = refused(_signals(0, 3, SLOW[0]))
+    assert (letter.reason, letter.stage, letter.offset) == ("late", "alert", 7)
+    assert "partition 0, pane of 1970-01-01T00:03:00+00:00 seen, after 1970-01-01T00:14:00+00:00" in letter.detail
+    assert refused(_signals(0, 3, SLOW[0])) == [], "a repeat of it"
+
+
+def test_a_snapshot_of_before_is_read_and_what_comes_again_is_a_repeat() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    state = stage.new(0)
+    _apply(stage, state, *_log(10))
+    old = msgspec.msgpack.decode(stage.dump(state))
+    for name in ("spoke_ms", "begun_ms", "told_ms", "from_ms"):
+        del old[name]
+    again = stage.load(0, msgspec.msgpack.encode(old))
+    message = Message("signals", 0, 7, 0, b"0/0", encode_json(_signals(0, 9, SLOW[0])))
+    assert not stage.step(again, message).refused
 
 
 def test_nobody_waits_for_a_pane_that_a_partition_has_passed() -> None:
@@ -135,6 +196,16 @@ def test_a_reported_incident_lasts_until_it_is_ended() -> None:
     [resolved] = _apply(stage, state, _signals(REPORTS, 0, ended), *quiet[20:])
     assert resolved.type == "alert.resolved"
     assert state.reports == {}
+
+
+def test_an_incident_that_a_backlog_tells_of_first_begins_when_it_began() -> None:
+    stage = AlertStage(NETWORK, Thresholds())
+    state = stage.new(0)
+    signal = Signal(segment=2, kind="incident", probability=1.0, reason=("reported",), event="e1", ended_ms=20 * 60_000)
+    events = _apply(stage, state, _signals(REPORTS, 10, signal), *(_signals(p, m) for m in range(30) for p in (0, 1)))
+    opened, resolved = events
+    assert (opened.type, opened.detected_ms) == ("alert.opened", 11 * 60_000)
+    assert (resolved.type, resolved.resolved_ms) == ("alert.resolved", 19 * 60_000)
 
 
 def test_sequences_count_from_one() -> None:

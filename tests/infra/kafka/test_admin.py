@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from citybrain.errors import BrokerUnavailable, ConfigError
-from citybrain.topics import TOPICS, topic_address
+from citybrain.topics import TOPICS, TopicName, topic_address
+from citybrain.wire import Output
 from infra.kafka.admin import apply_topics, delete_run_topics, runs, topic_settings
 from infra.kafka.client import Brokers
+from infra.kafka.producer import BatchProducer
+from infra.kafka.tail import Tail
 from tests.broker import FreshTopics
+from tests.infra.kafka.test_tail import wait_until
 
 
 @pytest.mark.broker
@@ -51,6 +57,26 @@ def test_the_broker_takes_compaction_and_retention_from_the_table(broker: Broker
     assert snapshots["cleanup.policy"]["value"] == "compact"
     assert snapshots["segment.ms"]["value"] == "600000"
     assert readings["retention.ms"]["value"] == "-1"
+
+
+@pytest.mark.broker
+def test_signals_have_the_brokers_time_and_results_the_time_of_the_event(
+    broker: Brokers, fresh_topics: FreshTopics
+) -> None:
+    run = fresh_topics(1)
+    began_ms = time.time_ns() // 1_000_000
+    producer = BatchProducer(broker, run)
+    names: tuple[TopicName, ...] = "signals", "alerts"
+    producer.send([Output(name, 0, b"", b"x", 5) for name in names], 5)
+    producer.flush()
+    producer.close()
+    heard: dict[str, int] = {}
+    tail = Tail(broker, names, lambda message: heard.update({message.topic: message.record_ms}), run=run, last=10)
+    tail.start()
+    assert wait_until(lambda: len(heard) == 2)
+    tail.stop()
+    assert heard["alerts"] == 5
+    assert began_ms <= heard["signals"] <= time.time_ns() // 1_000_000
 
 
 def test_the_live_topics_cannot_be_deleted() -> None:
