@@ -16,7 +16,7 @@ import numpy as np
 from citybrain.records import LongArray
 
 AHEAD_MS = 2 * 60_000
-"""How far partitions may lie apart: a third of what `streams.ring.SPREAD_MS` allows, the rest is for the senders."""
+"""How far partitions may lie apart: little of what `streams.ring.SPREAD_MS` allows, the rest is for the senders."""
 STALL_S = 10.0
 """A partition that holds more and tells nothing for so long is not waited for: its leader may be away."""
 LAST = 9

@@ -22,11 +22,11 @@ from streams.states import state_of
 _FORMAT = "alert-1"
 WAIT_PANES, WAIT_MS = 3, 15 * 60_000
 """A pane waits for every partition until one so many panes, and so much later, has been seen ..."""
-SILENT_MS = 2 * 60_000
-"""... and the partitions that keep it waiting have said nothing for so long by the broker's clock. What a partition
-says of a pane that was worked on is lost, and its open alerts were told to be over. Event time alone does not tell a
-partition whose worker died (45 s until it is replaced) from one that is behind: workers that come back after hours work
-on a quarter of an hour in less than a second (docs/decisions/0013-alerts-wait-by-the-brokers-clock.md)."""
+WAIT_CLOCK_MS = 10 * 60_000
+"""... and it has waited so long by the broker's clock. What a partition says of a pane that was worked on is lost, and
+its open alerts were told to be over. Event time alone does not tell a partition whose worker died (45 s until it is
+replaced) from one that is behind: workers that come back after hours work on a quarter of an hour in less than a second
+(docs/decisions/0013-alerts-wait-by-the-brokers-clock.md)."""
 MOST_PANES = 1440
 """Panes that wait; beyond, the oldest is worked on without the partition that keeps it waiting."""
 
@@ -46,10 +46,8 @@ class AlertState(msgspec.Struct):
         Start of the newest pane that was worked on; -1 before the first.
     reports, from_ms
         By event id: its signal, and when it began. A backlog tells of it before the panes of that time.
-    spoke_ms
-        By partition when it spoke last, by the broker's clock, ms UTC.
-    begun_ms
-        When the first of them spoke, -1 before.
+    since_ms
+        By pane that waits when it was first spoken of, by the broker's clock, ms UTC.
     told_ms
         By partition the start of the newest pane that it spoke of.
     """
@@ -60,8 +58,7 @@ class AlertState(msgspec.Struct):
     waiting: dict[int, dict[int, tuple[Signal, ...]]]
     reports: dict[str, Signal]
     done_ms: int = -1
-    spoke_ms: dict[int, int] = {}
-    begun_ms: int = -1
+    since_ms: dict[int, int] = {}
     told_ms: dict[int, int] = {}
     from_ms: dict[str, int] = {}
 
@@ -99,17 +96,15 @@ class AlertStage:
         if signals.partition == REPORTS:
             _note(state, signals)
             return NOTHING
-        if state.begun_ms < 0:
-            state.begun_ms = message.record_ms
-        state.spoke_ms[signals.partition] = max(message.record_ms, state.spoke_ms.get(signals.partition, -1))
         start_ms, before_ms = signals.pane_start_ms, state.told_ms.get(signals.partition, -1)
         state.told_ms[signals.partition] = max(start_ms, before_ms)
         if start_ms <= state.done_ms:
             # What comes twice says nothing new; what comes too late is lost, if it says anything.
             return self._too_late(state, signals, message) if start_ms > before_ms and signals.signals else NOTHING
         state.waiting.setdefault(start_ms, {})[signals.partition] = signals.signals
+        state.since_ms.setdefault(start_ms, message.record_ms)
         events: list[AlertEvent] = []
-        while (pane_start_ms := self._complete(state, signals.pane_ms)) is not None:
+        while (pane_start_ms := self._complete(state, signals.pane_ms, message.record_ms)) is not None:
             events += self._advance(state, pane_start_ms, signals.pane_ms)
         return Results([_output(event) for event in events])
 
@@ -118,23 +113,20 @@ class AlertStage:
         detail = f"partition {signals.partition}, pane of {seen} seen, after {done} allowed (alerts are made up to it)"
         return Results(refused=[refusal(self.name, message, BadRecord("late", detail))])
 
-    def _complete(self, state: AlertState, pane_ms: int) -> int | None:
+    def _complete(self, state: AlertState, pane_ms: int, now_ms: int) -> int | None:
         if not state.waiting:
             return None
         oldest, newest = min(state.waiting), max(state.waiting)
         # Each speaks of its panes in order: who has spoken of a later one says nothing of this one any more.
         spoke = {partition for by_partition in state.waiting.values() for partition in by_partition}
-        awaited = set(range(self._network.partitions)) - spoke
-        if not awaited or len(state.waiting) > MOST_PANES:
-            return oldest
-        if newest - oldest < max(WAIT_PANES * pane_ms, WAIT_MS):
-            return None
-        now_ms = max(state.spoke_ms.values())
-        heard_ms = max(state.spoke_ms.get(partition, state.begun_ms) for partition in awaited)
-        return oldest if now_ms - heard_ms >= SILENT_MS else None
+        late = newest - oldest >= max(WAIT_PANES * pane_ms, WAIT_MS)
+        left_behind = late and now_ms - state.since_ms.get(oldest, 0) >= WAIT_CLOCK_MS
+        all_spoke = len(spoke) >= self._network.partitions
+        return oldest if all_spoke or left_behind or len(state.waiting) > MOST_PANES else None
 
     def _advance(self, state: AlertState, pane_start_ms: int, pane_ms: int) -> list[AlertEvent]:
         by_partition, end_ms = state.waiting.pop(pane_start_ms), pane_start_ms + pane_ms
+        state.since_ms.pop(pane_start_ms, None)
         state.done_ms = pane_start_ms
         signals = [signal for partition in sorted(by_partition) for signal in by_partition[partition]]
         for event in [key for key, signal in state.reports.items() if _over(signal, end_ms)]:

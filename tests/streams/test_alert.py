@@ -12,7 +12,7 @@ from citybrain.errors import BadRecord, ConfigError
 from citybrain.messages import REPORTS, AlertEvent, DeadLetter, Signal, Signals, decode_json, encode_json
 from citybrain.settings import Thresholds
 from citybrain.wire import Message
-from streams.alert import MOST_PANES, SILENT_MS, AlertStage, AlertState
+from streams.alert import MOST_PANES, WAIT_CLOCK_MS, AlertStage, AlertState
 from tests.fakes import corridor_network
 
 NETWORK = corridor_network(8, partitions=2)
@@ -102,12 +102,27 @@ def test_a_partition_that_comes_back_hours_later_than_others_loses_nothing() -> 
 
 def test_a_partition_that_stays_away_in_a_backlog_is_waited_for_by_the_brokers_clock() -> None:
     stage = AlertStage(NETWORK, Thresholds())
-    only = [_signals(1, minute, SLOW[1]) for minute in range(400)]
+    only = [_signals(1, minute, SLOW[1]) for minute in range(MOST_PANES)]
     state = stage.new(0)
-    before = int(SILENT_MS // 1000) - 1
+    before = WAIT_CLOCK_MS // 1000  # a minute of the city in a second
     assert _apply(stage, state, *only[:before], at_ms=lambda s: s.pane_start_ms // 60) == []
     [opened] = _apply(stage, state, *only[before:], at_ms=lambda s: s.pane_start_ms // 60)
     assert opened.segments == (4,)
+
+
+def test_a_partition_that_cannot_keep_up_holds_the_alerts_of_others_for_a_quarter_of_an_hour() -> None:
+    # It says something all the while, of panes an hour ago.
+    stage = AlertStage(NETWORK, Thresholds())
+
+    def sent_ms(signals: Signals) -> int:
+        return signals.pane_start_ms + (60 * 60_000 if signals.partition == 0 else 0)
+
+    state, told = stage.new(0), list[int]()
+    for signals in sorted(_log(120), key=sent_ms):
+        events = _apply(stage, state, signals, at_ms=sent_ms)
+        told += [sent_ms(signals) - event.updated_ms for event in events]
+    assert told
+    assert max(told) <= 15 * 60_000
 
 
 def test_no_more_panes_wait_than_a_snapshot_can_hold() -> None:
@@ -138,7 +153,7 @@ def test_a_snapshot_of_before_is_read_and_what_comes_again_is_a_repeat() -> None
     state = stage.new(0)
     _apply(stage, state, *_log(10))
     old = msgspec.msgpack.decode(stage.dump(state))
-    for name in ("spoke_ms", "begun_ms", "told_ms", "from_ms"):
+    for name in ("since_ms", "told_ms", "from_ms"):
         del old[name]
     again = stage.load(0, msgspec.msgpack.encode(old))
     message = Message("signals", 0, 7, 0, b"0/0", encode_json(_signals(0, 9, SLOW[0])))
