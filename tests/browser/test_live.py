@@ -105,7 +105,8 @@ def test_an_alert_arrives_and_is_acknowledged(served: Served, page: Page) -> Non
     card = page.locator("#alerts .card")
     expect(card).to_contain_text("Possible incident")
     expect(page.locator(".marker")).to_have_count(1)
-    card.get_by_role("button", name="Acknowledge").click()
+    with page.expect_response("**/acknowledge"):
+        card.get_by_role("button", name="Acknowledge").click()
     expect(card).to_contain_text("acknowledged by operator")
     expect(card.get_by_role("button", name="Acknowledge")).to_be_hidden()
     alert = served.desk.alert("incident-3")
