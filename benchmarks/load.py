@@ -21,7 +21,7 @@ from cli.loadcity import TIMEZONE, grid_town
 from cli.loading import Period, Tally, to_kafka
 from infra.kafka.admin import apply_topics
 from infra.kafka.producer import BatchProducer
-from ingest.publish import ROWS_PER_MESSAGE, Publisher, take
+from ingest.publish import ROWS_PER_MESSAGE, Publisher
 from simulators.load import Load
 
 DETECTORS = 1_000_000
@@ -42,7 +42,7 @@ def _rate(load: Load, first_end_ms: int) -> float:
     for nth in range(BATCHES):
         for part in load.parts(first_end_ms + nth * load.interval_ms):
             for at in range(0, len(part), ROWS_PER_MESSAGE):
-                encode(take(part, slice(at, at + ROWS_PER_MESSAGE)))
+                encode(part.take(slice(at, at + ROWS_PER_MESSAGE)))
             rows += len(part)
     return rows / (time.process_time() - began)
 

@@ -7,7 +7,8 @@ Records that are not columns (signals, alerts, dead letters) are in ``citybrain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Literal, TypeVar, cast
 
@@ -119,6 +120,21 @@ class Readings:
     def __len__(self) -> int:
         """Return the number of readings."""
         return len(self.detector)
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> Readings:
+        """Return some rows: places, or which to keep."""
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS_OF_READINGS}
+        return replace(self, **columns)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Readings]) -> Readings:
+        """Return the rows of several batches, one after another; the rest is that of the first."""
+        names = _COLUMNS_OF_READINGS
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return replace(parts[0], **columns)
+
+
+_COLUMNS_OF_READINGS = tuple(f.name for f in fields(Readings) if f.type not in ("str", "int"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from citybrain.clock import Clock, ManualClock
 from citybrain.records import Readings, encode
 from citybrain.settings import CitySettings
 from ingest.feed import play
-from ingest.publish import ROWS_PER_MESSAGE, Publisher, take
+from ingest.publish import ROWS_PER_MESSAGE, Publisher
 from simulators.hourfiles import HourFiles
 from simulators.load import Load
 
@@ -126,5 +126,5 @@ def to_nowhere(load: Load, period: Period, tally: Tally) -> None:
     for end_ms in period.ends():
         for part in load.parts(end_ms):
             for at in range(0, len(part), ROWS_PER_MESSAGE):
-                encode(take(part, slice(at, at + ROWS_PER_MESSAGE)))
+                encode(part.take(slice(at, at + ROWS_PER_MESSAGE)))
             tally.took(len(part))

@@ -6,11 +6,11 @@ watermark), so that no partition holds the city back. Rows always go before a wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from threading import Event
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,6 @@ time, and knows the list of detectors again."""
 HEARTBEAT_MS = 5000
 
 IndexArray = npt.NDArray[np.intp]
-
-_ARRAYS = tuple(f.name for f in fields(Readings) if f.type not in ("str", "int"))
 
 
 class Producer(Protocol):
@@ -127,7 +125,7 @@ def messages(network: Network, readings: Readings) -> Iterator[Output]:
             begin, end = int(bounds[number]), int(bounds[number + 1])
             for at, to in _cuts(readings, order[begin:end], begin):
                 watermark = readings.watermark_ms if to == end else earlier
-                yield _output(number, take(readings, order[at:to], watermark))
+                yield _output(number, replace(readings.take(order[at:to]), watermark_ms=watermark))
         silent = np.flatnonzero(bounds[1:] == bounds[:-1]).tolist()
     else:
         silent = list(range(network.partitions))
@@ -145,21 +143,6 @@ def _cuts(readings: Readings, rows: IndexArray, first: int) -> Iterator[tuple[in
     for begin, end in pairwise([0, *steps.tolist(), len(rows)]):
         for at in range(begin, end, ROWS_PER_MESSAGE):
             yield first + at, first + min(at + ROWS_PER_MESSAGE, end)
-
-
-def take(readings: Readings, rows: np.ndarray | slice, watermark_ms: int | None = None) -> Readings:
-    """Return some rows of the readings."""
-    columns = {name: getattr(readings, name)[rows] for name in _ARRAYS}
-    watermark = readings.watermark_ms if watermark_ms is None else watermark_ms
-    return replace(readings, watermark_ms=watermark, **columns)
-
-
-def joined(parts: Sequence[Readings]) -> Readings:
-    """Return readings of one feed, told one after another, as one batch: the newest reception, the last watermark."""
-    if len(parts) == 1:
-        return parts[0]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-    return replace(parts[-1], received_ms=max(part.received_ms for part in parts), **columns)
 
 
 def _to_all(network: Network, empty: Readings, partitions: Iterable[int] | None = None) -> Iterator[Output]:

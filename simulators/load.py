@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -43,7 +42,6 @@ _BREATH, _BREATH_S = 0.06, 1380.0
 """Pressure also swells and ebbs by this share in this time, each segment with a phase of its own."""
 _NIGHT = 0.03
 _M_PER_DEGREE = 111_195.0
-_ARRAYS = tuple(f.name for f in fields(Readings) if f.type not in ("str", "int"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ class Load:
     def batches(self, first_end_ms: int) -> Iterator[Readings]:
         """Yield whole intervals, one batch each, from the one that ends at an instant on; they never end."""
         for end_ms in itertools.count(first_end_ms, self.interval_ms):
-            yield _joined(list(self.parts(end_ms)), end_ms)
+            yield replace(Readings.joined(list(self.parts(end_ms))), watermark_ms=end_ms)
 
     def first_end_ms(self, from_ms: int) -> int:
         """Return the end of the first interval that begins at or after an instant, ms UTC."""
@@ -210,11 +208,6 @@ class Load:
             quality_occupancy=flow_quality,
             quality_travel_time=missing,
         )
-
-
-def _joined(parts: list[Readings], end_ms: int) -> Readings:
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-    return replace(parts[0], watermark_ms=end_ms, **columns)
 
 
 class _Places:

@@ -223,7 +223,7 @@ def clean(readings: Readings, rules: Rules, message: Message) -> tuple[Clean, li
             refused[fault.reason] = letter if before is None else _more(before, letter.count)
     if kept is None:
         return _countable(batch, np.arange(len(readings)), rules), []
-    row, good, some = np.flatnonzero(kept), _rows(readings, kept), rules.rosters.part(roster, kept)
+    row, good, some = np.flatnonzero(kept), readings.take(kept), rules.rosters.part(roster, kept)
     left = _countable(Batch(good, some), row, rules) if len(row) else _nothing(good, some)
     return left, list(refused.values())
 
@@ -396,12 +396,6 @@ def _standing(
     speed = np.where(passed & np.isnan(speed), np.maximum(crept, rules.floor_kmh), speed)
     moving = np.where(passed, vehicles / np.where(passed, speed * lane_hours, np.nan), 0.0)
     return speed, np.where(covered, np.maximum(density - moving, 0.0), 0.0)
-
-
-def _rows(readings: Readings, kept: BoolArray) -> Readings:
-    values: dict[str, Any] = {f.name: getattr(readings, f.name) for f in fields(readings)}
-    chosen: dict[str, Any] = {name: v[kept] if isinstance(v, np.ndarray) else v for name, v in values.items()}
-    return Readings(**chosen)
 
 
 def _more(letter: DeadLetter, count: int) -> DeadLetter:
