@@ -15,7 +15,7 @@ from citybrain.settings import Thresholds
 from citybrain.topics import TopicName
 from citybrain.wire import Message, Output
 from models.cases import Case, Casebook
-from streams.panes import require_network
+from streams.panes import MOST_PANES, require_network
 from streams.stage import NOTHING, Results, refusal
 from streams.states import state_of
 
@@ -27,8 +27,6 @@ WAIT_CLOCK_MS = 10 * 60_000
 its open alerts were told to be over. Event time alone does not tell a partition whose worker died (45 s until it is
 replaced) from one that is behind: workers that come back after hours work on a quarter of an hour in less than a second
 (docs/decisions/0013-alerts-wait-by-the-brokers-clock.md)."""
-MOST_PANES = 1440
-"""Panes that wait; beyond, the oldest is worked on without the partition that keeps it waiting."""
 
 
 class AlertState(msgspec.Struct):
@@ -85,8 +83,9 @@ class AlertStage:
     def load(self, partition: int, blob: bytes) -> AlertState:
         """Return the state that was dumped."""
         state = state_of(AlertState, blob, _FORMAT, self._network.version)
-        if not state.told_ms and state.done_ms >= 0:  # a snapshot of before: what comes again is a repeat
+        if not state.told_ms:  # a snapshot of before: what comes again is a repeat
             state.told_ms = dict.fromkeys(range(self._network.partitions), state.done_ms)
+            state.told_ms |= {part: start for start in sorted(state.waiting) for part in state.waiting[start]}
         return state
 
     def step(self, state: AlertState, message: Message) -> Results:
@@ -117,11 +116,10 @@ class AlertStage:
         if not state.waiting:
             return None
         oldest, newest = min(state.waiting), max(state.waiting)
-        # Each speaks of its panes in order: who has spoken of a later one says nothing of this one any more.
-        spoke = {partition for by_partition in state.waiting.values() for partition in by_partition}
         late = newest - oldest >= max(WAIT_PANES * pane_ms, WAIT_MS)
         left_behind = late and now_ms - state.since_ms.get(oldest, 0) >= WAIT_CLOCK_MS
-        all_spoke = len(spoke) >= self._network.partitions
+        # Each speaks of its panes in order: who has spoken of a later one says nothing of this one any more.
+        all_spoke = all(state.told_ms.get(partition, -1) >= oldest for partition in range(self._network.partitions))
         return oldest if all_spoke or left_behind or len(state.waiting) > MOST_PANES else None
 
     def _advance(self, state: AlertState, pane_start_ms: int, pane_ms: int) -> list[AlertEvent]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from citybrain.errors import BadRecord
 from citybrain.records import SegmentStates
 
+MOST_PANES = 1440
+"""Panes kept where partitions are put together; beyond, the oldest is told without who keeps it waiting."""
+
 
 def is_next(states: SegmentStates, newest_ms: int) -> bool:
     """Return True for a first close that is newer than ``newest_ms``, the start of the pane taken last.

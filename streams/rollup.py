@@ -21,13 +21,12 @@ from citybrain.settings import CitySettings, TimeSettings
 from citybrain.topics import TopicName
 from citybrain.units import VHT_SCALE, VKT_SCALE
 from streams.measures import LEVELS, MM_PER_KM, VEHICLES_SCALE, length_by_area_mm
+from streams.panes import MOST_PANES
 from streams.ring import Times
 from streams.snapshot import packed, unpacked
 from streams.stage import NOTHING, Message, Output, Results
 
 FORMAT = 1
-MOST_PANES = 1440
-"""Panes kept; beyond, the oldest is told without the partition that keeps it waiting."""
 SUMS = ("vkt", "vht", "vht_free_flow", "delay", "vehicles", "observed_mm", *(f"level{at}_mm" for at in LEVELS[1:]))
 
 

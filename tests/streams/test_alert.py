@@ -12,7 +12,8 @@ from citybrain.errors import BadRecord, ConfigError
 from citybrain.messages import REPORTS, AlertEvent, DeadLetter, Signal, Signals, decode_json, encode_json
 from citybrain.settings import Thresholds
 from citybrain.wire import Message
-from streams.alert import MOST_PANES, WAIT_CLOCK_MS, AlertStage, AlertState
+from streams.alert import WAIT_CLOCK_MS, AlertStage, AlertState
+from streams.panes import MOST_PANES
 from tests.fakes import corridor_network
 
 NETWORK = corridor_network(8, partitions=2)
@@ -158,6 +159,18 @@ def test_a_snapshot_of_before_is_read_and_what_comes_again_is_a_repeat() -> None
     again = stage.load(0, msgspec.msgpack.encode(old))
     message = Message("signals", 0, 7, 0, b"0/0", encode_json(_signals(0, 9, SLOW[0])))
     assert not stage.step(again, message).refused
+
+
+def test_a_snapshot_of_before_knows_who_has_spoken_of_the_panes_that_wait() -> None:
+    log, stage = _log(25), AlertStage(NETWORK, Thresholds())
+    state = stage.new(0)
+    _apply(stage, state, *log[:17])  # partition 1 has yet to speak of the last
+    old = msgspec.msgpack.decode(stage.dump(state))
+    del old["told_ms"]
+    again = stage.load(0, msgspec.msgpack.encode(old))
+    assert again.waiting
+    assert again.told_ms == state.told_ms
+    assert _apply(stage, again, *log[17:]) == _apply(stage, state, *log[17:])
 
 
 def test_nobody_waits_for_a_pane_that_a_partition_has_passed() -> None:
