@@ -114,7 +114,7 @@ def _apply(brokers: Brokers, city_partitions: int, run: str, retention: Retentio
         if absent:
             refuse_few_nodes(client, brokers)
             _create(client, brokers, absent, city_partitions, retention=retention, replay=bool(run))
-            seen = _partitions(client, list(wanted))
+            seen = partitions_of(client, list(wanted), timeout_s)
     for name, topic in wanted.items():
         expected = topic.partitions(city_partitions)
         if seen.get(name) != expected:
@@ -239,6 +239,14 @@ def _too_old(brokers: Brokers, seen: str) -> ConfigError:
 def _partitions(client: KafkaAdminClient, names: list[str] | None = None) -> dict[str, int]:
     described = client.describe_topics(names)
     return {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+def partitions_of(client: KafkaAdminClient, names: list[str], timeout_s: float) -> dict[str, int]:
+    """Return partitions by topic, asked for until all are known: one of several brokers may hear of a new one later."""
+    deadline_s = time.monotonic() + timeout_s
+    while len(seen := _partitions(client, names)) < len(names) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return seen
 
 
 def _create(

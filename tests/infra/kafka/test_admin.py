@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
@@ -9,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from citybrain.errors import BrokerUnavailable, ConfigError
 from citybrain.topics import TOPICS, TopicName, topic_address
 from citybrain.wire import Output
-from infra.kafka.admin import apply_topics, delete_run_topics, runs, topic_settings
+from infra.kafka.admin import apply_topics, delete_run_topics, partitions_of, runs, topic_settings
 from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer
 from infra.kafka.tail import Tail
@@ -35,6 +36,28 @@ def test_another_number_of_partitions_is_refused_with_topic_seen_and_expected(
     run = fresh_topics(2)
     with pytest.raises(ConfigError, match=rf"citybrain\.{run}\.readings .* 2 partitions seen, 4 expected"):
         apply_topics(broker, 4, run=run)
+
+
+class LateBroker:
+    """One of several brokers, which hears of a new topic only after it was asked twice."""
+
+    asked = 0
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        self.asked += 1
+        known = [{"name": name, "error_code": 0, "partitions": [{}, {}]} for name in names]
+        return known if self.asked > 2 else [*known[:-1], known[-1] | {"error_code": 3, "partitions": []}]
+
+
+def test_a_broker_that_has_not_heard_of_a_new_topic_is_asked_again() -> None:
+    client: Any = LateBroker()
+    assert partitions_of(client, ["old", "new"], timeout_s=10.0) == {"old": 2, "new": 2}
+    assert client.asked == 3
+
+
+def test_a_topic_that_nobody_knows_is_waited_for_no_longer_than_allowed() -> None:
+    client: Any = LateBroker()
+    assert partitions_of(client, ["old", "new"], timeout_s=0.0) == {"old": 2}
 
 
 @pytest.mark.broker
