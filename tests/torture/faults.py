@@ -18,6 +18,7 @@ import psutil
 
 from infra.kafka.broker import EmbeddedBroker
 from tests.infra.influx import InfluxProcess
+from tests.torture.moment import await_moment
 from tests.torture.plan import QUIET_S, Plan
 from tests.torture.processes import Service, Services, wait_until
 from tests.torture.receiver import Receiver
@@ -131,6 +132,7 @@ def _kill_worker(world: World) -> str:
 
 def _kill_all_workers(world: World) -> str:
     world.some_worker()
+    await_moment(world.plan.mutant, world.broker.address, world.archive)
     return ", ".join(worker.name for worker in world.services.named("worker") if worker.signal(signal.SIGKILL))
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 PREFIX = "citybrain"
 
@@ -48,11 +49,14 @@ def _read(consumer: Consumer, topic: str, start: TopicPartition, end: int) -> li
     consumer.assign([start])
     found: list[Logged] = []
     deadline = time.monotonic() + 60
-    while consumer.position([start])[0].offset < end:
-        for raw in consumer.consume(2000, 1.0):
+    at = start.offset
+    while at < end:
+        # It waits for as many as it is asked for.
+        for raw in consumer.consume(min(2000, end - at), 1.0):
             if raw.error() is None:
                 place = int(raw.partition() or 0), int(raw.offset() or 0)
                 found.append(Logged(topic, *place, raw.timestamp()[1], raw.key() or b"", raw.value() or b""))
+        at = consumer.position([start])[0].offset
         if time.monotonic() > deadline:
             raise TimeoutError(f"{start}: only {len(found)} messages read within a minute")
     return found
@@ -73,13 +77,39 @@ def lags(address: str, wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _lag(consumer: Consumer, name: str) -> int:
-    known = consumer.list_topics(name, timeout=5).topics[name].partitions
-    places = [TopicPartition(name, partition) for partition in known]
     left = 0
-    for place in consumer.committed(places, timeout=5):
-        low, high = consumer.get_watermark_offsets(TopicPartition(name, place.partition), timeout=5)
-        left += high - (place.offset if place.offset >= 0 else low)
+    for partition, acknowledged in _acknowledged(consumer, name).items():
+        low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=5)
+        left += high - (low if acknowledged is None else acknowledged)
     return left
+
+
+def acknowledged(address: str, group: str, topic: str) -> dict[int, int]:
+    """Return by partition the first offset of a topic that a group has not acknowledged; 0 where it has none."""
+    consumer = _consumer(address, group)
+    try:
+        return {at: offset or 0 for at, offset in _acknowledged(consumer, f"{PREFIX}.{topic}").items()}
+    finally:
+        consumer.close()
+
+
+def _acknowledged(consumer: Consumer, name: str) -> dict[int, int | None]:
+    known = consumer.list_topics(name, timeout=5).topics[name].partitions
+    places = consumer.committed([TopicPartition(name, partition) for partition in known], timeout=5)
+    return {place.partition: place.offset if place.offset >= 0 else None for place in places}
+
+
+def settled(address: str, wanted: Mapping[str, int]) -> bool:
+    """Return whether each group has as many members as wanted, and all of them have their partitions."""
+    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    try:
+        described = client.describe_consumer_groups(list(wanted), request_timeout=5)
+        found = {group: future.result() for group, future in described.items()}
+    except KafkaException:
+        return False
+    return all(
+        seen.state == ConsumerGroupState.STABLE and len(seen.members) == wanted[group] for group, seen in found.items()
+    )
 
 
 def _consumer(address: str, group: str) -> Consumer:

@@ -35,7 +35,7 @@ from tests.infra.influx import TOKEN, InfluxProcess, influxd_path
 from tests.torture.city import make_city
 from tests.torture.faults import Happened, World, mount_small, schedule, unmount
 from tests.torture.feed import Feed, Sent
-from tests.torture.log import Link, Logged, lags, read_topic
+from tests.torture.log import Link, Logged, lags, read_topic, settled
 from tests.torture.plan import H_MS, MIN_MS, Plan
 from tests.torture.processes import Service, Services, wait_until
 from tests.torture.receiver import Got, Receiver
@@ -51,6 +51,8 @@ GROUPS = {
     "citybrain.outbox": ("alerts",),
     "citybrain.batcher": ("readings-json",),
 }
+OF_WORKERS = ("citybrain.worker", "citybrain.archive")
+"""Groups that every worker is a member of; the others have one member."""
 STARTS_S = 90.0
 HANGS_S = 90.0
 """Without any progress for so long it is given up: longer than a lease, a back-off and the archive's checkpoint."""
@@ -141,6 +143,8 @@ def torture(plan: Plan, folder: Path, *, tell: Say = say, jars: Path | None = No
         services.add(scene.service("serve", "serve", "--port", str(_free_port())))
         session = PRODUCTION_SESSION_S if plan.production else EMBEDDED_SESSION_S
         world = World(plan, broker, services, receiver, city.archive_folder, scene.worker, session[0], store=influx)
+        members = {group: plan.workers if group in OF_WORKERS else 1 for group in GROUPS}
+        wait_until(lambda: services.steady() and settled(broker.address, members), STARTS_S, "partitions for everyone")
         tell(f"{len(sent)} messages over {plan.feed_s:.0f} s, {plan.span_ms // MIN_MS} min of the feed's time")
         _play(evidence, world, tell)
         services.__exit__(None, None, None)
