@@ -24,6 +24,7 @@ from citybrain.records import AreaIndices, Forecasts, SegmentStates, decode
 from citybrain.topics import DAY_MS
 from infra.stores import schema
 from infra.stores.answers import forecast_fan, most_delayed, require_step, speeds_wide, whole_bins
+from infra.stores.duckfile import in_order
 from infra.stores.newest import refuse_deleted, refuse_foreign
 from infra.stores.packing import AREAS, Packing, state_packing
 from infra.stores.panewriter import PaneWriter
@@ -101,9 +102,11 @@ class DuckStore:
 
     def latest_states(self, *, run: str = "") -> list[SegmentStates]:
         """Return the newest closed pane of each partition."""
+        others = ("write_id", "version", "revision", "status")
+        newest = ", ".join(f"arg_max({name}, pane_start_ms) AS {name}" for name in others)
         return self._read_states(
-            "SELECT * FROM state_panes WHERE run = ?"
-            " QUALIFY row_number() OVER (PARTITION BY partition ORDER BY pane_start_ms DESC) = 1 ORDER BY partition",
+            f"SELECT partition, max(pane_start_ms) AS pane_start_ms, {newest} FROM state_panes WHERE run = ?"  # noqa: S608
+            " GROUP BY partition ORDER BY partition",
             [self._run_ids.get(run, -1)],
         )
 
@@ -121,23 +124,26 @@ class DuckStore:
         )
 
     def _read_states(self, panes_sql: str, parameters: list[int]) -> list[SegmentStates]:
-        # One statement, so that panes and rows are of one commit.
-        table = self._file.query(
-            f"WITH panes AS ({panes_sql}) SELECT panes.version, panes.revision, panes.status, states.* FROM states"  # noqa: S608
-            " JOIN panes USING (write_id)"
-            " WHERE states.pane_start_ms >= (SELECT min(pane_start_ms) FROM panes)"
-            " AND states.write_id >= (SELECT min(write_id) FROM panes)"
-            " ORDER BY write_id, segment",
-            parameters,
-        )
+        with self._file.snapshot() as query:
+            panes = {pane["write_id"]: pane for pane in query(panes_sql, parameters).to_pylist()}
+            if not panes:
+                return []
+            # As constants, so that DuckDB passes over all other row groups.
+            starts, ids = [pane["pane_start_ms"] for pane in panes.values()], ", ".join(map(str, panes))
+            table = query(
+                f"SELECT write_id, {', '.join(self._states.columns)} FROM states"  # noqa: S608
+                f" WHERE pane_start_ms BETWEEN {min(starts)} AND {max(starts)} AND write_id IN ({ids})",
+                [],
+            )
+        table = in_order(table, "write_id", "segment")
         rows = self._states.unpack(table)
         write_ids = table.column("write_id").to_numpy()
-        starts = np.flatnonzero(np.diff(write_ids, prepend=-1))
+        firsts = np.flatnonzero(np.diff(write_ids, prepend=-1))
         found = []
-        for first, last in zip(starts, np.append(starts, len(write_ids))[1:], strict=True):
-            pane: dict[str, Any] = {name: table.column(name)[int(first)].as_py() for name in schema.STATE_SCALARS}
+        for first, last in zip(firsts, np.append(firsts, len(write_ids))[1:], strict=True):
+            scalars: dict[str, Any] = {name: panes[write_ids[first]][name] for name in schema.STATE_SCALARS}
             columns: dict[str, Any] = {name: values[first:last] for name, values in rows.items()}
-            found.append(SegmentStates(network=self._network.version, pane_ms=self._pane_ms, **pane, **columns))
+            found.append(SegmentStates(network=self._network.version, pane_ms=self._pane_ms, **scalars, **columns))
         return found
 
     def latest_areas(self, *, run: str = "") -> AreaIndices | None:
@@ -192,10 +198,11 @@ class DuckStore:
 
     def _frame(self, table: str, packing: Packing, from_ms: int, to_ms: int, run: str, where: str = "") -> pd.DataFrame:
         rows = self._file.query(
-            f"SELECT * FROM {table} WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?{where}"  # noqa: S608
-            f" ORDER BY pane_start_ms, {packing.index}",
+            f"SELECT pane_start_ms, {', '.join(packing.columns)} FROM {table}"  # noqa: S608
+            f" WHERE run = ? AND pane_start_ms >= ? AND pane_start_ms < ?{where}",
             [self._run_ids.get(run, -1), from_ms, to_ms],
         )
+        rows = in_order(rows, "pane_start_ms", packing.index)
         return pd.DataFrame({"time_start_ms": rows.column("pane_start_ms").to_numpy(), **packing.unpack(rows)})
 
     def series(
