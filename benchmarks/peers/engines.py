@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,12 @@ ENGINES = {
     "bytewax": Engine("benchmarks.peers.bytewax_flow", 4),
     "quixstreams": Engine("benchmarks.peers.quix_windows", 4),
 }
+
+
+def program(name: str) -> str | None:
+    """Return the path of a command that is installed beside the engines, or else on the PATH; None where it is not."""
+    folders = [*(str(python.parent) for python in PYTHONS), os.environ.get("PATH", os.defpath)]
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 def engine_python(name: str) -> Path | None:
