@@ -134,7 +134,7 @@ def _engine(name: str, place: Town, brokers: Brokers, ours: float) -> Figure:
     apply_topics(brokers, place.network.partitions, run=name)
     count = fill(brokers, place.network, name, engine.intervals)
     topic = f"citybrain.{name}.readings-json"
-    with Child(engine.module, brokers, topic, count, python=python) as child:
+    with Child(engine.module, brokers, topic, count, python=str(python)) as child:
         child.event("ready")
         first = child.at_least(120, readings=1)
         last = child.at_least(300, readings=count)

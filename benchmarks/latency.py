@@ -83,7 +83,7 @@ class Plain:
         while not self._ended.is_set():
             message = self._consumer.poll(0.1)
             if message is not None and message.error() is None:
-                self.at_s.setdefault((message.partition(), message.timestamp()[1]), time.time())
+                self.at_s.setdefault((message.partition() or 0, message.timestamp()[1]), time.time())
 
     def close(self) -> None:
         """End it."""
@@ -206,7 +206,7 @@ def _to_page(place: Town, page: Page, sent: list[Point]) -> Floats:
     fall = falls(len(place.network.segments), SECONDS)
     partition = place.network.segments.partition
     told = np.array([at[int(p), int(second)] for p, second in zip(partition, fall, strict=True)])
-    found = page.fell_s - told
+    found: Floats = page.fell_s - told
     if np.isnan(found).any():
         raise RuntimeError(f"{int(np.isnan(found).sum()):,} of {len(found):,} changes never came to the page")
     return found

@@ -23,7 +23,7 @@ from citybrain.topics import topic_address
 from infra.kafka.client import Brokers
 
 
-class Reading(faust.Record, serializer="json"):  # type: ignore[misc]
+class Reading(faust.Record, serializer="json"):
     """One reading."""
 
     detector: str

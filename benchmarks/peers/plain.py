@@ -60,7 +60,7 @@ class Columns:
             batch = pa.ipc.open_stream(pa.py_buffer(message.value())).read_next_batch()
             names = ("detector", "observed_to_ms", "count_veh", "speed_kmh", "occupancy")
             detector, to_ms, flow, speed, occupancy = (batch.column(name).to_numpy() for name in names)
-            panes = self._panes[message.partition()]
+            panes = self._panes[message.partition() or 0]
             panes.add(detector, to_ms, flow, speed, occupancy)
             panes.close(int(to_ms[-1]))
             count += len(detector)
@@ -79,7 +79,7 @@ class Json:
 
     def take(self, messages: list[Message]) -> int:
         """Sum them; return how many readings there were."""
-        rows = self._decoder.decode(b"[" + b",".join([message.value() for message in messages]) + b"]")
+        rows = self._decoder.decode(b"[" + b",".join([message.value() or b"" for message in messages]) + b"]")
         n, index = len(rows), self._index
         detector = np.fromiter((index[row.detector] for row in rows), np.int32, n)
         to_ms = np.fromiter((row.observed_to for row in rows), np.int64, n)
@@ -95,7 +95,7 @@ def main(kind: str, folder: Path, brokers: Brokers, run: str) -> None:
     """Read until a signal comes."""
     network = load_network(load_city(folder))
     producer = Producer(brokers.librdkafka() | {"linger.ms": 5})
-    taking: Columns | Json = {"columns": Columns, "json": Json}[kind](network, producer)
+    taking: Columns | Json = Columns(network, producer) if kind == "columns" else Json(network, producer)
     consumer = Consumer(_SETTINGS | brokers.librdkafka() | {"group.id": f"plain.{kind}.{run}"})
     loop(consumer, topic_address(taking.topic, run), taking.take)  # type: ignore[arg-type]
     producer.flush(10)

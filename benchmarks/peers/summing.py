@@ -5,7 +5,7 @@ No check of a reading, no revision, no repeat recognised, nothing kept: what die
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,12 +36,14 @@ class Panes:
             mine = pane == one
             where = slice(None) if mine.all() else mine
             at, weight = segment[where], flow[where]
-            sums = [
-                np.bincount(at, values, self._segments)
+            sums: list[Floats] = [
+                cast(Floats, np.bincount(at, values, self._segments))  # with weights, they are real numbers
                 for values in (weight, weight / speed[where], occupancy[where], np.ones(len(at)))
             ]
             before = self._open.get(one)
-            self._open[one] = sums if before is None else [a + b for a, b in zip(before, sums, strict=True)]
+            if before is not None:
+                sums = [a + b for a, b in zip(before, sums, strict=True)]
+            self._open[one] = sums
 
     def close(self, watermark_ms: int) -> None:
         """Send the panes that end before the watermark, as columns."""

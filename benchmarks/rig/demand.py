@@ -224,7 +224,7 @@ def partitions(city: City, cost: Mapping[str, float]) -> int:
     """Return how many partitions: 16, or so many that the largest message of one fits well."""
     largest = max(cost["forecast_b"], cost["state_b"], cost["snapshot_b"])
     needed = city.segments * largest / (FULLEST_MESSAGE * MESSAGE_MAX_BYTES)
-    return max(16, 2 ** math.ceil(math.log2(needed)))
+    return max(16, 1 << max(0, math.ceil(math.log2(needed))))
 
 
 def worker_cores(city: City, cost: Mapping[str, float]) -> dict[str, float]:
