@@ -19,8 +19,8 @@ class Kept(Protocol):
 K = TypeVar("K", bound=Kept)
 
 
-def state_of(kind: type[K], blob: bytes, form: str, network: str) -> K:
-    """Return a state that was dumped as msgpack.
+def state_of(kind: type[K], blob: bytes, form: str, network: str, *, before: str = "") -> K:
+    """Return a state that was dumped as msgpack; ``before`` is a former format that is read, too.
 
     Raises
     ------
@@ -32,6 +32,6 @@ def state_of(kind: type[K], blob: bytes, form: str, network: str) -> K:
     except msgspec.DecodeError as error:
         raise ConfigError(f"{form}: the snapshot cannot be read ({error})") from error
     seen, allowed = (state.format, state.network), (form, network)
-    if seen != allowed:
+    if seen not in {allowed, (before, network)}:
         raise ConfigError(f"snapshot {seen[0]} of network {seen[1]} seen, {allowed[0]} of {allowed[1]} allowed")
     return state

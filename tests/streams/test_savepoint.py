@@ -60,6 +60,6 @@ def test_every_stage_s_dump_says_its_format_and_network() -> None:
         assert told is not None
         assert told[1] == network.version
     alert = AlertStage(network, Thresholds())
-    assert described(alert.dump(alert.new(0))) == ("alert-1", network.version)
+    assert described(alert.dump(alert.new(0))) == ("alert-2", network.version)
     assert described(dumped("warn-9", "n1", {}, {})) == ("warn-9", "n1")
     assert described(b"nothing of the kind") is None
