@@ -18,7 +18,7 @@ import psutil
 
 from infra.kafka.broker import EmbeddedBroker
 from tests.infra.influx import InfluxProcess
-from tests.torture.moment import await_moment
+from tests.torture.moment import something_at_stake
 from tests.torture.plan import QUIET_S, Plan
 from tests.torture.processes import Service, Services, wait_until
 from tests.torture.receiver import Receiver
@@ -34,6 +34,8 @@ BEYOND_SESSION_S = (2.0, 6.0)
 FULL_S = (4.0, 10.0)
 TRAP_S = 12.0
 RUNS_S = 20.0
+AT_STAKE_S = 60.0
+"""For so long a kill of all workers waits for something to be at stake; what is not found out then, the judge says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,22 @@ def _kill_worker(world: World) -> str:
 
 def _kill_all_workers(world: World) -> str:
     world.some_worker()
-    await_moment(world.plan.mutant, world.broker.address, world.archive)
+    deadline = time.monotonic() + AT_STAKE_S
+    while not _stopped_at_the_moment(world) and time.monotonic() < deadline:
+        time.sleep(0.25)
     return ", ".join(worker.name for worker in world.services.named("worker") if worker.signal(signal.SIGKILL))
+
+
+def _stopped_at_the_moment(world: World) -> bool:
+    """Stop the workers, so that nothing changes before they are killed; let them go on where nothing is at stake."""
+    workers = world.services.named("worker")
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    if something_at_stake(world.plan.mutant, world.broker.address, world.archive):
+        return True
+    for worker in workers:
+        worker.signal(signal.SIGCONT)
+    return False
 
 
 def _kill_broker(world: World) -> str:
