@@ -19,6 +19,8 @@ AHEAD_MS = 2 * 60_000
 """How far partitions may lie apart: little of what `streams.ring.SPREAD_MS` allows, the rest is for the senders."""
 STALL_S = 10.0
 """A partition that holds more and tells nothing for so long is not waited for: its leader may be away."""
+GAP_S = 1.0
+"""Looks that are farther apart count as so far: while nobody looked nobody was heard."""
 LAST = 9
 """A partition is where the middle one of its last so many messages is: one fast clock does not move it."""
 
@@ -57,7 +59,7 @@ class Backlog:
     """
 
     def __init__(self, now_s: float) -> None:
-        self._begun_s = now_s
+        self._looked_s, self._clock_s = now_s, 0.0
         self._kept = Chunk.empty()
         self._last_ms: dict[int, list[int]] = {}
         self._heard_s: dict[int, float] = {}
@@ -81,10 +83,12 @@ class Backlog:
         now_s
             By the same clock.
         """
-        self._hear(read, now_s)
-        limit_ms = self._limit_ms(behind, now_s)
+        self._clock_s += min(now_s - self._looked_s, GAP_S)
+        self._looked_s = now_s
+        self._hear(read)
+        limit_ms = min(map(self._at_ms, self.waited_for(behind)), default=2**62) + AHEAD_MS
         self.ahead = {number for number in self._last_ms if self._at_ms(number) > limit_ms}
-        self._heard_s |= dict.fromkeys(self.ahead, now_s)
+        self._heard_s |= dict.fromkeys(self.ahead, self._clock_s)
         if not self._kept.messages and read.record_ms.max(initial=0) <= limit_ms:
             return read
         whole = self._kept.and_then(read)
@@ -97,18 +101,17 @@ class Backlog:
         self._kept = whole.some(np.flatnonzero(~due))
         return whole.some(np.flatnonzero(due))
 
-    def _hear(self, read: Chunk, now_s: float) -> None:
+    def waited_for(self, behind: Collection[int]) -> list[int]:
+        """Return those of the partitions that are behind which tell something, or did not long ago."""
+        return [number for number in behind if self._clock_s - self._heard_s.get(number, 0.0) < STALL_S]
+
+    def _hear(self, read: Chunk) -> None:
         for number in np.unique(read.partition).tolist():
             last_ms = read.record_ms[read.partition == number][-LAST:].tolist()
             self._last_ms[number] = [*self._last_ms.get(number, ()), *last_ms][-LAST:]
-            self._heard_s[number] = now_s
+            self._heard_s[number] = self._clock_s
 
     def _at_ms(self, number: int) -> int:
         """Return up to which record time a partition was read."""
         last_ms = sorted(self._last_ms.get(number, ()))
         return last_ms[len(last_ms) // 2] if last_ms else -(2**62)
-
-    def _limit_ms(self, behind: Collection[int], now_s: float) -> float:
-        """Return up to which record time messages may go on."""
-        waited_for = [n for n in behind if now_s - self._heard_s.get(n, self._begun_s) < STALL_S]
-        return min(map(self._at_ms, waited_for), default=2**62) + AHEAD_MS

@@ -24,7 +24,7 @@ from citybrain.errors import BrokerUnavailable
 from citybrain.messages import DeadLetter, encode_json
 from citybrain.metrics import Metrics
 from citybrain.network import Network
-from citybrain.records import LongArray, Readings
+from citybrain.records import Readings
 from citybrain.topics import PREFIX, topic_address
 from citybrain.wire import Output
 from infra.kafka.client import Brokers
@@ -120,8 +120,9 @@ class Batcher:
         self._metrics = metrics or Metrics()
         self._watermarks = Watermarks()
         self._backlog = Backlog(time.monotonic())
-        self._waiting: set[int] = set()
-        self._starts: dict[int, int] = {}
+        self._paused: set[int] = set()
+        self._unsure: set[int] = set()
+        self._bounds: dict[int, tuple[int, int]] = {}
         self._stop = Event()
         self._thread: Thread | None = None
 
@@ -160,30 +161,34 @@ class Batcher:
         hand, until_s = Hand(), time.monotonic() + GATHER_S
         while True:
             read = _chunk(consumer.consume(MESSAGES, WAIT_S))
-            behind = self._behind(consumer)
+            mine = [part.partition for part in consumer.assignment()]
+            if not mine:
+                # Whoever gets the partitions reads it again: nothing of it was committed.
+                return hand
+            behind = [number for number in mine if self._is_behind(consumer, number)]
             due = self._backlog.due(read, behind, time.monotonic())
-            self._hold_back(consumer)
+            self._hold_back(consumer, set(mine))
             if due.messages:
-                self._take(hand, due, behind)
+                self._take(hand, due, self._backlog.waited_for(behind))
             enough = hand.messages >= IN_HAND or time.monotonic() > until_s or stop.is_set()
             if enough or not (read.messages and behind):
                 return hand
 
-    def _hold_back(self, consumer: Consumer) -> None:
+    def _hold_back(self, consumer: Consumer, mine: set[int]) -> None:
         """Let partitions that are ahead of the others wait, and go on with those that are not any more."""
-        mine = {part.partition for part in consumer.assignment()}
         ahead = self._backlog.ahead & mine
-        changes = (consumer.pause, ahead - self._waiting), (consumer.resume, (self._waiting & mine) - ahead)
+        resumed = ((self._paused | self._unsure) & mine) - ahead
+        changes = (consumer.pause, ahead - self._paused), (consumer.resume, resumed)
         for change, numbers in changes:
             if numbers:
                 change([TopicPartition(self._topic, number) for number in numbers])
-        self._waiting = ahead
+        self._paused, self._unsure = ahead, set()
 
     def _take(self, hand: Hand, due: Chunk, behind: Sequence[int]) -> None:
         read = list(map(Message.value, due.messages))
         values: list[bytes] = read if all(read) else [value or b"" for value in read]  # type: ignore[assignment]
         edge = self._edge.decode(values, due.record_ms)
-        hand.readings += self._watermarks.told(edge, due.partition, [*behind, *self._backlog.kept])
+        hand.readings += self._watermarks.told(edge, due, [*behind, *self._backlog.kept])
         hand.letters += dead_letters(due.messages, edge.refused, "readings-json")
         hand.messages += len(due.messages)
         hand.record_ms = max(hand.record_ms, int(due.record_ms.max()))
@@ -193,14 +198,21 @@ class Batcher:
         self._watermarks = Watermarks()
         # What is kept is read again: nothing of it was committed.
         self._backlog = Backlog(time.monotonic())
-        self._waiting = {part.partition for part in partitions}
-        self._starts = {}
+        # Being paused outlasts an assignment.
+        self._paused, self._unsure = set(), {part.partition for part in partitions}
+        self._bounds = {}
         try:
-            for part in consumer.committed(partitions, timeout=ANSWER_S):
-                low, _ = consumer.get_watermark_offsets(part, timeout=ANSWER_S)
-                self._starts[part.partition] = max(part.offset, low)
+            committed = consumer.committed(partitions, timeout=ANSWER_S)
         except KafkaException as error:
             log.info("batcher_starts_unknown", error=str(error))
+            return
+        for part in committed:
+            try:
+                low, high = consumer.get_watermark_offsets(part, timeout=ANSWER_S)
+            except KafkaException as error:
+                log.info("batcher_start_unknown", partition=part.partition, error=str(error))
+            else:
+                self._bounds[part.partition] = max(part.offset, low), high
 
     def _send(self, hand: Hand, stop: Event) -> bool:
         readings = [in_order(batch) for batch in by_source(hand.readings)]
@@ -220,26 +232,26 @@ class Batcher:
             self._metrics.count("citybrain_dead_letters_total", STAGE, letter.reason, by=letter.count)
         return True
 
-    def _behind(self, consumer: Consumer) -> list[int]:
-        """Return the partitions that hold messages beyond those in hand."""
-        numbers = [part.partition for part in consumer.assignment()]
-        return [number for number in numbers if self._is_behind(consumer, number)]
-
     def _is_behind(self, consumer: Consumer, number: int) -> bool:
         """Return whether the partition holds messages beyond those in hand, or has not been heard of yet."""
         part = TopicPartition(self._topic, number)
         bounds = consumer.get_watermark_offsets(part, cached=True)
         if bounds is None or bounds[1] < 0:
             return True  # no fetch was answered yet: nobody knows what waits there
+        # What the client knows of the end may be of an assignment before: so it is not less than when this one began.
+        start, end = self._bounds.get(number, (-1, -1))
         position = consumer.position([part])[0].offset
-        return bounds[1] > (position if position >= 0 else self._starts.get(number, -1))
+        return max(bounds[1], end) > (position if position >= 0 else start)
 
     def _commit(self, consumer: Consumer, hand: Hand) -> None:
+        mine = {part.partition for part in consumer.assignment()}
+        offsets = [
+            TopicPartition(self._topic, number, offset) for number, offset in hand.next.items() if number in mine
+        ]
+        if not offsets:
+            return
         try:
-            consumer.commit(
-                offsets=[TopicPartition(self._topic, number, offset) for number, offset in hand.next.items()],
-                asynchronous=False,
-            )
+            consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             # The partitions have gone to another batcher, or the broker is away: these readings will come twice.
             log.info("batcher_commit_failed", error=str(error))
@@ -272,25 +284,26 @@ class Watermarks:
         self._by_source: dict[str, int] = {}
         self._by_partition: dict[int, int] = {}
 
-    def told(self, edge: Edge, partition: LongArray, behind: Sequence[int]) -> list[Readings]:
+    def told(self, edge: Edge, read: Chunk, behind: Sequence[int]) -> list[Readings]:
         """Return the readings with their watermarks.
 
         Parameters
         ----------
         edge
             A decoded batch.
-        partition
-            Kafka partition of each message.
+        read
+            Its messages, with partition and record time of each.
         behind
             Partitions that hold messages which have not been read: nothing later than what was read of them is told.
         """
-        for number in np.unique(partition).tolist():
-            seen_ms = int(edge.observed_to_ms[partition == number].max())
+        # A clock that runs ahead shows nothing of what others still have to send.
+        shown_ms = np.minimum(edge.observed_to_ms, read.record_ms)
+        for number in np.unique(read.partition).tolist():
+            seen_ms = int(shown_ms[read.partition == number].max())
             self._by_partition[number] = max(self._by_partition.get(number, 0), seen_ms)
         limit_ms = min((self._by_partition.get(number, 0) for number in behind), default=2**62)
         told = []
         for readings in edge.readings:
-            # A clock that runs ahead shows nothing of what others still have to send.
             newest_ms = min(readings.watermark_ms, readings.received_ms)
             newest_ms = max(newest_ms, self._by_source.get(readings.source, 0))
             self._by_source[readings.source] = newest_ms

@@ -48,10 +48,21 @@ def test_a_partition_of_which_nothing_was_read_yet_is_waited_for() -> None:
 
 def test_a_partition_that_holds_more_and_tells_nothing_is_not_waited_for_without_end() -> None:
     backlog = Backlog(0.0)
-    assert names(backlog.due(chunk((0, 10)), [1], STALL_S / 2)) == []
+    assert names(backlog.due(chunk((0, 10)), [1], 0.5)) == []
+    for second in range(1, int(STALL_S)):
+        assert names(backlog.due(Chunk.empty(), [1], float(second))) == []
+    assert backlog.waited_for([1]) == [1]
     assert names(backlog.due(Chunk.empty(), [1], STALL_S)) == [(0, 10)]
+    assert backlog.waited_for([1]) == []
     backlog.due(chunk((1, 0), (0, 11)), [1], STALL_S + 1)
     assert backlog.kept == {0}, "from when it is heard again it counts"
+
+
+def test_while_nobody_looked_nobody_was_silent() -> None:
+    # What was read before took half a minute to send: the broker was away.
+    backlog = Backlog(0.0)
+    backlog.due(chunk((0, 10), (1, 0)), [0, 1], 1.0)
+    assert names(backlog.due(chunk((0, 40)), [1], 1.0 + 3 * STALL_S)) == []
 
 
 def test_a_partition_that_was_held_back_is_waited_for_when_it_goes_on() -> None:

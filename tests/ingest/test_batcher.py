@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from threading import Event
 from typing import Any
@@ -12,11 +13,13 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from citybrain.errors import BrokerUnavailable
 from citybrain.messages import DeadLetter
 from citybrain.metrics import Metrics
+from citybrain.network import Network
 from citybrain.records import Readings, decode
 from citybrain.wire import Message, Output
 from infra.kafka.client import Brokers
 from infra.kafka.producer import BatchProducer, JsonProducer
 from infra.kafka.tail import Tail
+from ingest.backlog import Chunk
 from ingest.batcher import Batcher, Watermarks, by_source, in_order
 from ingest.jsonedge import JsonEdge
 from tests.broker import FreshTopics
@@ -97,44 +100,125 @@ def test_json_readings_become_batches_and_bad_ones_dead_letters(broker: Brokers,
     assert heard.flows() == [*range(300), 1000], "what was committed is not read again"
 
 
-@pytest.mark.broker
-def test_after_an_hour_of_absence_no_reading_is_too_late(
-    broker: Brokers, fresh_topics: FreshTopics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client reads one partition to its end before it begins with another; a worker would refuse the rest."""
-    # A backlog of a few thousand messages is to be what a city's millions are: more than is read at once.
+class Aggregating:
+    """What a worker makes of the batches: readings counted and refused."""
+
+    def __init__(self, broker: Brokers, run: str, town: Network) -> None:
+        self._stage = aggregate(town)
+        self._rings = [self._stage.new(partition) for partition in range(town.partitions)]
+        self.refused: list[DeadLetter] = []
+        self.counted = 0
+        self._tail = Tail(broker, ["readings"], self._hear, run=run, last=1_000_000)
+        self._tail.start()
+
+    def _hear(self, told: Message) -> None:
+        results = self._stage.step(self._rings[told.partition], told)
+        self.counted += results.read[1] if results.read else 0
+        self.refused += results.refused
+
+    @property
+    def seen(self) -> int:
+        return self.counted + sum(letter.count for letter in self.refused)
+
+    @property
+    def watermark_ms(self) -> int:
+        return min(ring.watermark_ms for ring in self._rings)
+
+    def stop(self) -> None:
+        self._tail.stop()
+
+
+@pytest.fixture
+def small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a backlog of a few thousand messages be what a city's millions are: more than is read at once."""
     monkeypatch.setattr("ingest.batcher.MESSAGES", 500)
     monkeypatch.setattr("ingest.batcher.IN_HAND", 1000)
-    town = grid_network(6, 5, partitions=8)
-    run = fresh_topics(town.partitions)
+
+
+HOUR = 120
+"""Intervals."""
+
+
+def an_hour_of(town: Network, broker: Brokers, run: str) -> int:
+    """Send what a town says in an hour; return how many readings."""
     producer = JsonProducer(broker, run)
-    for begin_ms in range(START_MS, START_MS + 120 * 30_000, 30_000):
+    for begin_ms in range(START_MS, START_MS + HOUR * 30_000, 30_000):
         span = {"observed_from": begin_ms, "observed_to": begin_ms + 30_000}
         each = [(name.encode(), message(name, 300, **span), begin_ms + 31_000) for name in town.detectors.id.tolist()]
         producer.send("readings-json", each)
     producer.flush()
     producer.close()
-    stage = aggregate(town)
-    rings = [stage.new(partition) for partition in range(town.partitions)]
-    counted = [0] * town.partitions
-    refused: list[DeadLetter] = []
+    return HOUR * len(town.detectors)
 
-    def hear(told: Message) -> None:
-        results = stage.step(rings[told.partition], told)
-        counted[told.partition] += results.read[1] if results.read else 0
-        refused.extend(results.refused)
 
-    tail = Tail(broker, ["readings"], hear, run=run, last=1_000_000)
-    tail.start()
+@pytest.mark.broker
+@pytest.mark.usefixtures("small_reads")
+def test_after_an_hour_of_absence_no_reading_is_too_late(broker: Brokers, fresh_topics: FreshTopics) -> None:
+    """A client reads one partition to its end before it begins with another; a worker would refuse the rest."""
+    town = grid_network(6, 5, partitions=8)
+    run = fresh_topics(town.partitions)
+    sent, worker = an_hour_of(town, broker, run), Aggregating(broker, run, town)
     batcher = Batcher(broker, town, BatchProducer(broker, run), run=run)
     batcher.start()
-    whole = 120 * len(town.detectors)
-    assert wait_until(lambda: sum(counted) + sum(letter.count for letter in refused) == whole, 60)
+    assert wait_until(lambda: worker.seen == sent, 60)
     batcher.stop()
-    tail.stop()
-    assert refused == []
+    worker.stop()
+    assert worker.refused == []
     # The last panes wait for a word that is later than they are.
-    assert min(ring.watermark_ms for ring in rings) >= START_MS + 119 * 30_000
+    assert worker.watermark_ms >= START_MS + (HOUR - 1) * 30_000
+
+
+class Slow:
+    """A producer to a broker that takes its time."""
+
+    def __init__(self, producer: BatchProducer) -> None:
+        self._producer = producer
+
+    def send(self, outputs: Iterable[Output], record_ms: int) -> None:
+        self._producer.send(outputs, record_ms)
+
+    def flush(self, stop: Event | None = None) -> None:
+        time.sleep(0.5)
+        self._producer.flush(stop)
+
+
+def come_and_go(broker: Brokers, run: str) -> None:
+    """Be two members of the batcher's group for a moment, for another topic; all wait two seconds for one of them."""
+    settings = broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "log_level": 0}
+    slow, other = Consumer(settings), Consumer(settings)
+    slow.subscribe([f"citybrain.{run}.events"], on_revoke=lambda consumer, partitions: None)
+    assert wait_until(lambda: bool(slow.poll(0.1) or slow.assignment()), 30)
+    other.subscribe([f"citybrain.{run}.events"])
+    other.poll(2.0)
+    slow.close()
+    other.close()
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("small_reads")
+def test_a_rebalance_in_a_backlog_makes_no_reading_too_late(broker: Brokers, fresh_topics: FreshTopics) -> None:
+    """All partitions are taken away and given back, since another member comes, which wants another topic."""
+    town = grid_network(6, 5, partitions=8)
+    run = fresh_topics(town.partitions)
+    sent, worker = an_hour_of(town, broker, run), Aggregating(broker, run, town)
+    batcher = Batcher(broker, town, Slow(BatchProducer(broker, run)), run=run)
+    batcher.start()
+    assert wait_until(lambda: worker.seen > sent // 20, 60)
+    members = 0
+    while worker.seen < sent // 2:
+        come_and_go(broker, run)
+        members += 1
+
+    def refused() -> set[str]:
+        # What was sent and not yet committed comes again, and is told from what was counted by its interval.
+        return {letter.reason for letter in list(worker.refused)} - {"duplicate"}
+
+    assert wait_until(lambda: worker.counted == sent or bool(refused()), 60)
+    batcher.stop()
+    worker.stop()
+    assert members
+    assert not refused()
+    assert worker.counted == sent
 
 
 class Dying:
@@ -191,28 +275,41 @@ def test_a_batcher_stops_while_it_waits_for_the_broker(broker: Brokers, fresh_to
     assert not batcher.alive
 
 
-def edge(*to_ms: int) -> Any:
+RECEIVED_MS = START_MS + 100_000
+
+
+def edge(*to_ms: int, received_ms: int = RECEIVED_MS) -> Any:
     values = [message(observed_from=START_MS - 1, observed_to=end) for end in to_ms]
-    return JsonEdge(NETWORK).decode(values, np.full(len(values), START_MS + 100_000, dtype=np.int64))
+    return JsonEdge(NETWORK).decode(values, np.full(len(values), received_ms, dtype=np.int64))
+
+
+def read(*partition: int) -> Chunk:
+    return Chunk([], np.array(partition), np.full(len(partition), RECEIVED_MS))
 
 
 def test_the_backlog_of_one_partition_holds_back_the_watermark_of_another() -> None:
     marks = Watermarks()
-    partition = np.array([0, 0, 1])
-    (told,) = marks.told(edge(START_MS + 10, START_MS + 50_000, START_MS + 20), partition, behind=[1])
+    (told,) = marks.told(edge(START_MS + 10, START_MS + 50_000, START_MS + 20), read(0, 0, 1), behind=[1])
     assert told.watermark_ms == START_MS + 20
-    (told,) = marks.told(edge(START_MS + 30_000), np.array([1]), behind=[])
+    (told,) = marks.told(edge(START_MS + 30_000), read(1), behind=[])
     assert told.watermark_ms == START_MS + 50_000
 
 
 def test_a_partition_of_which_nothing_was_read_lets_nothing_be_told() -> None:
-    (told,) = Watermarks().told(edge(START_MS + 10), np.array([0]), behind=[1])
+    (told,) = Watermarks().told(edge(START_MS + 10), read(0), behind=[1])
     assert told.watermark_ms == 0
 
 
 def test_a_clock_that_runs_ahead_shows_no_more_than_the_time_of_reception() -> None:
-    (told,) = Watermarks().told(edge(START_MS + 200_000), np.array([0]), behind=[])
-    assert told.watermark_ms == START_MS + 100_000
+    (told,) = Watermarks().told(edge(START_MS + 200_000), read(0), behind=[])
+    assert told.watermark_ms == RECEIVED_MS
+
+
+def test_an_interval_of_tomorrow_does_not_say_how_far_its_partition_was_read() -> None:
+    marks, tomorrow_ms = Watermarks(), START_MS + 86_400_000
+    marks.told(edge(tomorrow_ms, START_MS + 10), read(1, 0), behind=[])
+    (told,) = marks.told(edge(START_MS + 150_000, received_ms=START_MS + 200_000), read(0), behind=[1])
+    assert told.watermark_ms == RECEIVED_MS
 
 
 def test_single_readings_are_sent_by_interval_and_detector_and_repeats_stay_behind_the_first() -> None:
@@ -269,7 +366,7 @@ def test_a_partition_that_holds_nothing_new_is_not_behind(broker: Brokers, fresh
 
     def starts_known() -> bool:
         batcher._assigned(consumer, [part])
-        return bool(batcher._starts)
+        return bool(batcher._bounds)
 
     try:
         assert wait_until(starts_known)

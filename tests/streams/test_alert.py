@@ -13,7 +13,7 @@ import pytest
 from citybrain.errors import BadRecord, ConfigError
 from citybrain.messages import REPORTS, AlertEvent, DeadLetter, Signal, Signals, decode_json, encode_json
 from citybrain.settings import Thresholds
-from citybrain.wire import Message
+from citybrain.wire import Message, Output
 from infra.kafka.admin import MESSAGE_MAX_BYTES
 from streams.alert import MOST_SIGNALS, WAIT_CLOCK_MS, AlertStage, AlertState
 from streams.panes import MOST_PANES
@@ -131,7 +131,7 @@ def test_a_standstill_of_everything_is_no_waiting() -> None:
 def test_a_broker_whose_clock_is_set_back_does_not_hold_up_the_city() -> None:
     stage = AlertStage(NETWORK, Thresholds())
     state, hour_ms = stage.new(0), 60 * 60_000
-    events = []
+    events: list[Output] = []
     for minute in range(40):
         message = Message("signals", 0, 0, (minute + 60) * 60_000 - (hour_ms if minute >= 10 else 0), b"",
                           encode_json(_signals(1, minute, SLOW[1])))  # fmt: skip
