@@ -358,6 +358,59 @@ def test_a_partition_counts_as_behind_until_it_was_heard_of_and_read_to_its_end(
 
 @pytest.mark.broker
 @pytest.mark.xdist_group("broker")
+def test_what_a_client_knew_of_the_end_before_an_assignment_hides_nothing(
+    broker: Brokers, fresh_topics: FreshTopics
+) -> None:
+    run = fresh_topics(2)
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
+    parts = [TopicPartition(f"citybrain.{run}.readings-json", number, OFFSET_BEGINNING) for number in range(2)]
+    send(broker, run, [message(f"d{n}") for n in range(40)])
+    try:
+        consumer.assign(parts)
+        read = 0
+        while read < 40:
+            read += len(consumer.consume(40, 5.0))
+        # A client that does not fetch, as after an outage, hears of no new end.
+        consumer.pause(parts)
+        send(broker, run, [message(f"d{n}") for n in range(40)])
+        assert [batcher._is_behind(consumer, number) for number in range(2)] == [False, False]
+        batcher._assigned(consumer, parts)
+        assert [batcher._is_behind(consumer, number) for number in range(2)] == [True, True]
+    finally:
+        consumer.close()
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_partition_that_is_ahead_right_after_an_assignment_is_not_read_on(
+    broker: Brokers, fresh_topics: FreshTopics
+) -> None:
+    run = fresh_topics(2)
+    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
+    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
+    parts = [TopicPartition(f"citybrain.{run}.readings-json", number, OFFSET_BEGINNING) for number in range(2)]
+    send(broker, run, [message(f"d{n}") for n in range(40)])
+
+    def numbers(of: int) -> set[int]:
+        found = {raw.partition() for _ in range(of) for raw in consumer.consume(40, 0.5) if raw.error() is None}
+        return {number for number in found if number is not None}
+
+    try:
+        batcher._assigned(consumer, parts)
+        consumer.assign(parts)
+        batcher._backlog.ahead = {0}
+        batcher._hold_back(consumer, {0, 1})
+        assert numbers(6) == {1}
+        batcher._backlog.ahead = set()
+        batcher._hold_back(consumer, {0, 1})
+        assert numbers(6) == {0}
+    finally:
+        consumer.close()
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
 def test_a_partition_that_holds_nothing_new_is_not_behind(broker: Brokers, fresh_topics: FreshTopics) -> None:
     run = fresh_topics(2)
     batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
