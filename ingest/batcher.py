@@ -210,7 +210,7 @@ class Batcher:
             try:
                 low, high = consumer.get_watermark_offsets(part, timeout=ANSWER_S)
             except KafkaException as error:
-                log.info("batcher_start_unknown", partition=part.partition, error=str(error))
+                log.info("batcher_starts_unknown", partition=part.partition, error=str(error))
             else:
                 self._bounds[part.partition] = max(part.offset, low), high
 
