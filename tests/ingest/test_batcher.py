@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
@@ -332,103 +333,100 @@ def test_what_was_read_of_a_source_in_several_pieces_is_put_together_with_the_la
     assert (south.detector.tolist(), south.watermark_ms) == ([1], START_MS + 6)
 
 
-@pytest.mark.broker
-@pytest.mark.xdist_group("broker")
-def test_a_partition_counts_as_behind_until_it_was_heard_of_and_read_to_its_end(
-    broker: Brokers, fresh_topics: FreshTopics
-) -> None:
-    run = fresh_topics(2)
-    topic = f"citybrain.{run}.readings-json"
-    send(broker, run, [message(f"d{n}") for n in range(40)])
-    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
-    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
-    parts = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(2)]
-    try:
-        batcher._assigned(consumer, parts)
-        consumer.assign(parts)
-        assert [batcher._is_behind(consumer, number) for number in range(2)] == [True, True]
+@dataclass
+class Idle:
+    """A batcher that does not run, a consumer of its group to ask it about, and the two partitions of its topic."""
+
+    broker: Brokers
+    run: str
+    batcher: Batcher
+    consumer: Consumer
+    parts: list[TopicPartition]
+
+    def send(self) -> None:
+        """Send 40 readings."""
+        send(self.broker, self.run, [message(f"d{n}") for n in range(40)])
+
+    def read(self) -> None:
+        """Read 40 readings."""
         read = 0
         while read < 40:
-            read += len(consumer.consume(40, 5.0))
-        assert [batcher._is_behind(consumer, number) for number in range(2)] == [False, False]
-        consumer.commit(asynchronous=False)
-    finally:
-        consumer.close()
+            read += len(self.consumer.consume(40, 5.0))
+
+    def behind(self) -> list[bool]:
+        """Return of each partition whether it is behind."""
+        return [self.batcher._is_behind(self.consumer, number) for number in range(2)]
 
 
-@pytest.mark.broker
-@pytest.mark.xdist_group("broker")
-def test_what_a_client_knew_of_the_end_before_an_assignment_hides_nothing(
-    broker: Brokers, fresh_topics: FreshTopics
-) -> None:
+@pytest.fixture
+def idle(broker: Brokers, fresh_topics: FreshTopics) -> Iterator[Idle]:
     run = fresh_topics(2)
     batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
     consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
     parts = [TopicPartition(f"citybrain.{run}.readings-json", number, OFFSET_BEGINNING) for number in range(2)]
-    send(broker, run, [message(f"d{n}") for n in range(40)])
-    try:
-        consumer.assign(parts)
-        read = 0
-        while read < 40:
-            read += len(consumer.consume(40, 5.0))
-        # A client that does not fetch, as after an outage, hears of no new end.
-        consumer.pause(parts)
-        send(broker, run, [message(f"d{n}") for n in range(40)])
-        assert [batcher._is_behind(consumer, number) for number in range(2)] == [False, False]
-        batcher._assigned(consumer, parts)
-        assert [batcher._is_behind(consumer, number) for number in range(2)] == [True, True]
-    finally:
-        consumer.close()
+    yield Idle(broker, run, batcher, consumer, parts)
+    consumer.close()
 
 
 @pytest.mark.broker
 @pytest.mark.xdist_group("broker")
-def test_a_partition_that_is_ahead_right_after_an_assignment_is_not_read_on(
-    broker: Brokers, fresh_topics: FreshTopics
-) -> None:
-    run = fresh_topics(2)
-    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
-    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
-    parts = [TopicPartition(f"citybrain.{run}.readings-json", number, OFFSET_BEGINNING) for number in range(2)]
-    send(broker, run, [message(f"d{n}") for n in range(40)])
-
-    def numbers(of: int) -> set[int]:
-        found = {raw.partition() for _ in range(of) for raw in consumer.consume(40, 0.5) if raw.error() is None}
-        return {number for number in found if number is not None}
-
-    try:
-        batcher._assigned(consumer, parts)
-        consumer.assign(parts)
-        batcher._backlog.ahead = {0}
-        batcher._hold_back(consumer, {0, 1})
-        assert numbers(6) == {1}
-        batcher._backlog.ahead = set()
-        batcher._hold_back(consumer, {0, 1})
-        assert numbers(6) == {0}
-    finally:
-        consumer.close()
+def test_a_partition_counts_as_behind_until_it_was_heard_of_and_read_to_its_end(idle: Idle) -> None:
+    idle.send()
+    idle.batcher._assigned(idle.consumer, idle.parts)
+    idle.consumer.assign(idle.parts)
+    assert idle.behind() == [True, True]
+    idle.read()
+    assert idle.behind() == [False, False]
+    idle.consumer.commit(asynchronous=False)
 
 
 @pytest.mark.broker
 @pytest.mark.xdist_group("broker")
-def test_a_partition_that_holds_nothing_new_is_not_behind(broker: Brokers, fresh_topics: FreshTopics) -> None:
-    run = fresh_topics(2)
-    batcher = Batcher(broker, NETWORK, BatchProducer(broker, run), run=run)
-    consumer = Consumer(broker.librdkafka() | {"group.id": f"citybrain.{run}.batcher", "auto.offset.reset": "earliest"})
-    part = TopicPartition(f"citybrain.{run}.readings-json", 0, OFFSET_BEGINNING)
+def test_what_a_client_knew_of_the_end_before_an_assignment_hides_nothing(idle: Idle) -> None:
+    idle.send()
+    idle.consumer.assign(idle.parts)
+    idle.read()
+    # A client that does not fetch, as after an outage, hears of no new end.
+    idle.consumer.pause(idle.parts)
+    idle.send()
+    assert idle.behind() == [False, False]
+    idle.batcher._assigned(idle.consumer, idle.parts)
+    assert idle.behind() == [True, True]
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_partition_that_is_ahead_right_after_an_assignment_is_not_read_on(idle: Idle) -> None:
+    idle.send()
+
+    def numbers(of: int) -> set[int | None]:
+        read = [raw for _ in range(of) for raw in idle.consumer.consume(40, 0.5)]
+        return {raw.partition() for raw in read if raw.error() is None}
+
+    idle.batcher._assigned(idle.consumer, idle.parts)
+    idle.consumer.assign(idle.parts)
+    idle.batcher._backlog.ahead = {0}
+    idle.batcher._hold_back(idle.consumer, {0, 1})
+    assert numbers(6) == {1}
+    idle.batcher._backlog.ahead = set()
+    idle.batcher._hold_back(idle.consumer, {0, 1})
+    assert numbers(6) == {0}
+
+
+@pytest.mark.broker
+@pytest.mark.xdist_group("broker")
+def test_a_partition_that_holds_nothing_new_is_not_behind(idle: Idle) -> None:
+    only = idle.parts[:1]
 
     def starts_known() -> bool:
-        batcher._assigned(consumer, [part])
-        return bool(batcher._bounds)
+        idle.batcher._assigned(idle.consumer, only)
+        return bool(idle.batcher._bounds)
 
-    try:
-        assert wait_until(starts_known)
-        consumer.assign([part])
+    assert wait_until(starts_known)
+    idle.consumer.assign(only)
 
-        def not_behind() -> bool:
-            consumer.poll(0.1)
-            return not batcher._is_behind(consumer, 0)
+    def not_behind() -> bool:
+        idle.consumer.poll(0.1)
+        return not idle.batcher._is_behind(idle.consumer, 0)
 
-        assert wait_until(not_behind)
-    finally:
-        consumer.close()
+    assert wait_until(not_behind)

@@ -78,9 +78,9 @@ def lags(address: str, wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 def _lag(consumer: Consumer, name: str) -> int:
     left = 0
-    for partition, acknowledged in _acknowledged(consumer, name).items():
+    for partition, offset in _acknowledged(consumer, name).items():
         low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=5)
-        left += high - (low if acknowledged is None else acknowledged)
+        left += high - (low if offset is None else offset)
     return left
 
 
